@@ -1,0 +1,38 @@
+"""What time does: each tick only looks at rows that are due, so missing or doubling one changes nothing."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from api import idempotency
+from api.worker import Tick
+from kernel import audit, limits
+from maintenance.dispatch import assign, pool
+from maintenance.orders import desk
+from maintenance.plans import schedule
+from people import sign_in
+
+KEPT = timedelta(hours=24)
+
+
+def _sweep(session: Session, now: datetime) -> None:
+    """Forget what has run out: rate windows, kept answers, ended sign-ins."""
+    limits.sweep(session, before=now - KEPT)
+    idempotency.sweep(session, now)
+    sign_in.sweep(session, now)
+
+
+def _witness(session: Session, _now: datetime) -> None:
+    """Write down how far the audit trail has come."""
+    audit.witness(session)
+
+
+TABLE: Final = (
+    Tick("plans", 20, schedule.run_due),
+    Tick("pool", 5, pool.end_offers),
+    Tick("dispatch", 60, assign.retry),
+    Tick("close", 600, desk.close_settled),
+    Tick("sweep", 3600, _sweep),
+    Tick("witness", 60, _witness),
+)

@@ -1,0 +1,45 @@
+"""Pages for people: one module and one template folder a feature."""
+
+from importlib import import_module
+
+from fastapi import APIRouter
+
+FEATURES: tuple[str, ...] = (
+    "account",
+    "alarms",
+    "asset_forms",
+    "audit",
+    "board",
+    "checklists",
+    "deliveries",
+    "devices",
+    "dispatch",
+    "labels",
+    "machines",
+    "orders",
+    "parts",
+    "people",
+    "places",
+    "plans",
+    "plots",
+    "rejected",
+    "requests",
+    "roles",
+    "rota",
+    "rules",
+    "scan",
+    "search",
+    "settings",
+    "skills",
+    "storeroom",
+    "teams",
+    "track",
+    "types",
+    "units",
+    "work",
+)
+
+
+def routers() -> list[APIRouter]:
+    """Return the router of every feature, in a fixed order."""
+    return [import_module(f"api.web.{feature}").router for feature in FEATURES]

@@ -1,0 +1,322 @@
+"""The alarm desk: what is wrong, who has it; and one alarm with all it rests on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.access import Db, Parts, needs
+from api.v1 import alarms as v1
+from api.v1 import telemetry as readings
+from api.web import curves, forms, pages
+from assets import listing, measured, types
+from assets.models import Asset, Metric
+from kernel import clock, i18n
+from kernel.errors import Conflict, FixwrightError, Invalid
+from people import oversight, scope
+from people.scope import Viewer
+from rules import alarm_desk, alarms, conditions, sentences
+from rules.faults import DefinitionRefused
+from rules.models import SEVERITIES, Alarm, RuleVersion
+
+router = APIRouter()
+Reader = Annotated[Viewer, needs("alarms.read")]
+Actor = Annotated[Viewer, needs("alarms.act")]
+A_PAGE = 50
+MOST_POINTS = 4000
+AROUND = timedelta(minutes=30)
+"""How much of a curve is shown before and after an alarm, at least."""
+
+
+class Asked(BaseModel):
+    """The filter of the desk as its form sends it: empty texts for what is not chosen."""
+
+    state: str = "listed"
+    severity: str = ""
+    site: str = ""
+    asset: str = ""
+    device: str = ""
+    ack: str = ""
+    q: str = ""
+    after: str = ""
+
+    @property
+    def is_history(self) -> bool:
+        """Whether what is over is asked for as well."""
+        return self.state == "all"
+
+    def filter(self) -> v1.Filter:
+        """Return the filter of the query.
+
+        Raises:
+            Invalid: a field holds what the form cannot send.
+        """
+        wanted: dict[str, Any] = {"severity": self.severity if self.severity in SEVERITIES else None}
+        return v1.Filter(
+            state="all" if self.is_history else "listed",
+            **wanted,
+            acknowledged={"yes": True, "no": False}.get(self.ack),
+            asset=forms.whole(self.asset, "asset"),
+            device=forms.whole(self.device, "device"),
+            site=forms.whole(self.site, "site"),
+            q=self.q.strip()[:100],
+            sort="-id" if self.is_history else "severity",
+            limit=A_PAGE,
+            cursor=self.after or None,
+        )
+
+
+@router.get("/alarms")
+def desk(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Query()]) -> Response:
+    """Show the desk, or with ``state=all`` the history."""
+    rows, following = v1.page_of(db, viewer, asked.filter())
+    asset_id = forms.whole(asked.asset, "asset")
+    return pages.render(
+        request,
+        "alarms/list.html",
+        rows=rows,
+        following=following,
+        asked=asked,
+        orders=v1.orders_of(db, viewer, rows),
+        described=_described(db, viewer, rows),
+        counts=alarm_desk.open_by_severity(db, viewer),
+        severities=SEVERITIES,
+        sites=forms.options(listing.sites(db, viewer), request.state.language),
+        asset=scope.find(db, Asset, asset_id, viewer, "assets.read") if asset_id else None,
+        is_filtered=any((asked.severity, asked.site, asked.asset, asked.device, asked.ack, asked.q)),
+        may_act=viewer.may("alarms.act"),
+    )
+
+
+def _described(db: Session, viewer: Viewer, rows: Iterable[Alarm]) -> dict[int, Metric]:
+    """Return the metric each alarm is about, where its asset's type describes it."""
+    of_assets = [row for row in rows if row.asset is not None and row.metric]
+    known = types.metrics(db, viewer.company_id, {row.asset.type_id for row in of_assets if row.asset})
+    return {
+        row.id: known[row.asset.type_id][row.metric]
+        for row in of_assets
+        if row.asset and row.metric and row.metric in known[row.asset.type_id]
+    }
+
+
+class Chosen(BaseModel):
+    """The alarms ticked on the desk, and the address of the desk to go back to."""
+
+    ids: list[str] = []
+    back: str = "/alarms"
+
+
+@router.post("/alarms/acknowledge")
+def acknowledge_several(db: Db, viewer: Actor, form: Annotated[Chosen, Form()]) -> Response:
+    """Acknowledge the alarms that were ticked."""
+    ids = [number for text in form.ids[: v1.MOST_AT_ONCE] if (number := forms.whole(text, "ids")) is not None]
+    done = v1.acknowledge_all(db, viewer, ids)
+    back = form.back if form.back.startswith("/alarms") else "/alarms"
+    return pages.go(back, notice=i18n.noop("{n} acknowledged."), n=done)
+
+
+# One alarm ---------------------------------------------------------------------------------------------------------
+
+
+@router.get("/alarms/{alarm_id}")
+def alarm(request: Request, db: Db, viewer: Reader, alarm_id: int) -> Response:
+    """Show an alarm: why, is it real, who has it."""
+    return _page(request, db, viewer, alarm_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What an alarm rests on, as it was frozen when it was raised."""
+
+    sentence: str | None
+    clear: str | None
+    version: int | None
+    limits: Sequence[dict[str, Any]]
+    samples: Sequence[dict[str, Any]]
+    held_for_s: float
+
+
+def _page(
+    request: Request, db: Session, viewer: Viewer, alarm_id: int, *, errors: dict[str, str] | None = None
+) -> Response:
+    found = scope.find(db, Alarm, alarm_id, viewer, "alarms.read")
+    history = alarm_desk.history_of(db, found)
+    described = _metrics_of(db, found)
+    start, end = _window(found, clock.now())
+    shown = _shown_metrics(found, described)
+    return pages.render(
+        request,
+        "alarms/alarm.html",
+        status=422 if errors else 200,
+        alarm=found,
+        asset=found.asset,
+        history=history,
+        names=oversight.names(db, viewer, [*(entry.actor for entry in history), found.acknowledged_by or ""]),
+        described=described,
+        why=_why(db, found, described, request.state.language),
+        twins=alarm_desk.twins(db, found),
+        order=v1.orders_of(db, viewer, [found]).get(found.id),
+        src=f"/alarms/{found.id}/curve?" + urlencode({"metric": shown}, doseq=True) if shown else None,
+        start=start,
+        end=end,
+        may_act=viewer.may("alarms.act"),
+        errors=errors or {},
+    )
+
+
+def _metrics_of(db: Session, found: Alarm) -> dict[str, Metric]:
+    if found.asset is None:
+        return {}
+    return types.metrics(db, found.company_id, [found.asset.type_id])[found.asset.type_id]
+
+
+def _window(found: Alarm, now: datetime) -> tuple[datetime, datetime]:
+    """Return what of the curve is shown: the alarm with half its length, and half an hour at least, around it."""
+    over = found.ended_at or now
+    around = max(AROUND, (over - found.began_at) / 2)
+    return found.began_at - around, min(over + around, now)
+
+
+def _shown_metrics(found: Alarm, described: dict[str, Metric]) -> list[str]:
+    """Return the metrics to draw: the one the alarm is about first, then others its rule compared; two axes at most."""
+    named = [found.metric, *(sample["metric"] for sample in found.evidence.get("samples", ()))]
+    return list(dict.fromkeys(key for key in named if key and (key in described or key == found.metric)))[:2]
+
+
+def _why(db: Session, found: Alarm, described: dict[str, Metric], language: str) -> Why | None:
+    if not found.evidence and found.rule_version is None:
+        return None
+    words = {key: sentences.Word(metric.called(language), metric.unit) for key, metric in described.items()}
+    version = found.evidence.get("rule_version", found.rule_version)
+    sentence = clear = None
+    row = db.scalars(
+        select(RuleVersion).where(RuleVersion.alarm_type_id == found.alarm_type_id, RuleVersion.number == version)
+    ).one_or_none()
+    if row is not None:
+        token = i18n.language.set(language)
+        try:
+            told = sentences.told(conditions.parse(row.definition), words)
+            sentence, clear = dict(told.create).get(found.severity), told.clear
+        except DefinitionRefused:
+            # A version of another grammar: what was frozen with the alarm stands below all the same.
+            sentence = None
+        finally:
+            i18n.language.reset(token)
+    return Why(
+        sentence=sentence,
+        clear=clear,
+        version=version,
+        limits=found.evidence.get("limits", ()),
+        samples=[sample | {"at": clock.from_ms(sample["ts_ms"])} for sample in found.evidence.get("samples", ())],
+        held_for_s=found.evidence.get("held_for_ms", 0) / 1000,
+    )
+
+
+@router.get("/alarms/{alarm_id}/curve")
+def alarm_curve(
+    request: Request,
+    db: Db,
+    parts: Parts,
+    viewer: Reader,
+    alarm_id: int,
+    *,
+    metric: Annotated[list[str], Query(max_length=4)] = [],  # noqa: B006 - FastAPI copies it
+    from_: Annotated[str | None, Query(alias="from")] = None,
+    to: str | None = None,
+    points: Annotated[int, Query(ge=1)] = 800,
+) -> JSONResponse:
+    """Answer the curve of an alarm with the limits and samples that raised it, as they were then."""
+    found = scope.find(db, Alarm, alarm_id, viewer, "alarms.read")
+    now = clock.now()
+    if from_ is None and to is None:
+        start, end = _window(found, now)
+        start_ms, end_ms = clock.to_ms(start), max(clock.to_ms(end), clock.to_ms(start) + 1)
+    else:
+        start_ms, end_ms = readings.interval(from_, to)
+    language = request.state.language
+    lines: list[curves.Line] = []
+    if found.asset_id is not None:
+        spans = measured.of_asset(db, found.asset_id, metric)
+        lines = curves.lines(spans, _metrics_of(db, found), lambda one: one.called(language), metric)
+    series = readings.asked(lambda: curves.draw(parts.store, lines, start_ms, end_ms, points=min(points, MOST_POINTS)))
+    axis = lines[0].key if lines else None
+    return JSONResponse(
+        {
+            "from": start_ms,
+            "to": end_ms,
+            "series": series,
+            "limits": [
+                {
+                    "label": f"{sentences.SIGNS.get(one['operator'], one['operator'])} {one['limit']:g}",
+                    "value": one["limit"],
+                    "severity": found.severity,
+                }
+                for one in found.evidence.get("limits", ())
+                if one["metric"] == axis
+            ],
+            "marks": [
+                {
+                    "from": clock.to_ms(found.began_at),
+                    "to": clock.to_ms(found.ended_at or now),
+                    "label": found.alarm_type.called(language) if found.alarm_type else found.type_key,
+                    "severity": found.peak_severity,
+                    "href": None,
+                }
+            ],
+        }
+    )
+
+
+class Words(BaseModel):
+    """What a person writes on an alarm's page."""
+
+    comment: str = ""
+    reason: str = ""
+
+
+@router.post("/alarms/{alarm_id}/acknowledge")
+def acknowledge(
+    request: Request, db: Db, viewer: Actor, alarm_id: int, form: Annotated[Words, Form()], back: str = ""
+) -> Response:
+    """Note that somebody has taken note."""
+    found = v1.actable(db, viewer, alarm_id)
+    try:
+        is_first = alarms.acknowledge(db, found, by=viewer.actor, now=clock.now(), comment=form.comment.strip())
+    except Invalid as error:
+        return _again(request, db, viewer, alarm_id, error)
+    notice = i18n.noop("Acknowledged.") if is_first else i18n.noop("It was acknowledged already.")
+    return pages.go(back if back.startswith("/alarms") else f"/alarms/{alarm_id}", notice=notice)
+
+
+@router.post("/alarms/{alarm_id}/comment")
+def comment(request: Request, db: Db, viewer: Actor, alarm_id: int, form: Annotated[Words, Form()]) -> Response:
+    """Add a note to an alarm."""
+    found = v1.actable(db, viewer, alarm_id)
+    try:
+        alarms.add_comment(db, found, form.comment, by=viewer.actor, now=clock.now())
+    except Invalid as error:
+        return _again(request, db, viewer, alarm_id, error)
+    return pages.go(f"/alarms/{alarm_id}#history")
+
+
+@router.post("/alarms/{alarm_id}/clear")
+def clear(request: Request, db: Db, viewer: Actor, alarm_id: int, form: Annotated[Words, Form()]) -> Response:
+    """End an alarm on a person's word."""
+    found = v1.actable(db, viewer, alarm_id)
+    try:
+        alarms.clear_by_hand(db, found, by=viewer.actor, reason=form.reason, now=clock.now())
+    except (Invalid, Conflict) as error:
+        return _again(request, db, viewer, alarm_id, error)
+    return pages.go(f"/alarms/{alarm_id}", notice=i18n.noop("Cleared. It is raised again if its rule matches again."))
+
+
+def _again(request: Request, db: Session, viewer: Viewer, alarm_id: int, error: FixwrightError) -> Response:
+    db.rollback()
+    return _page(request, db, viewer, alarm_id, errors=forms.refused(request, error))

@@ -1,0 +1,131 @@
+"""The form of the commonest rule: one metric against one limit a severity. To a definition, and back where it fits.
+
+A definition that says more (groups, several metrics, counts) does not fit the form and is edited as text.
+"""
+
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from api.web import forms
+from kernel.errors import FixwrightError, Invalid
+from rules.conditions import AlarmDefinition, Automatic, ByHand, Comparison, Duration, Simple
+from rules.faults import DefinitionRefused
+from rules.models import SEVERITIES
+
+
+class ThresholdForm(BaseModel):
+    """The form as it is sent; an empty limit means no rule of that severity."""
+
+    key: str = ""
+    name: str = ""
+    name_zh: str = ""
+    type: str = ""
+    asset: str = ""
+    metric: str = ""
+    operator: str = ">="
+    limit_critical: str = ""
+    limit_major: str = ""
+    limit_minor: str = ""
+    limit_warning: str = ""
+    limit_info: str = ""
+    seconds: str = ""
+    deadband: str = ""
+    clear: str = "automatic"
+    off_delay_s: str = ""
+    message: str = ""
+    order_from: str = "major"
+    text: str = ""
+    after: str = ""
+
+    def limit(self, severity: str) -> str:
+        """Return what was typed as the limit of a severity."""
+        return str(getattr(self, f"limit_{severity}"))
+
+
+def definition(form: ThresholdForm) -> dict[str, Any]:
+    """Return the definition a form describes.
+
+    Raises:
+        Invalid: a field cannot be read, or no limit is given at all.
+    """
+    seconds = forms.number(form.seconds, "seconds") or 0.0
+    deadband = forms.number(form.deadband, "deadband") or 0.0
+    create: dict[str, Any] = {}
+    for severity in SEVERITIES:
+        limit = forms.number(form.limit(severity), f"limit_{severity}")
+        if limit is None:
+            continue
+        compare = {"type": "compare", "metric": form.metric, "operator": form.operator, "limit": limit}
+        rule: dict[str, Any] = {"condition": compare | ({"deadband": deadband} if deadband else {})}
+        if seconds:
+            rule["kind"] = {"type": "duration", "seconds": seconds}
+        create[severity] = rule
+    if not create:
+        raise Invalid("Give a limit to at least one severity.", field="limit_critical")
+    made: dict[str, Any] = {"schema": 1, "create": create}
+    if form.clear == "automatic":
+        off_delay_s = forms.number(form.off_delay_s, "off_delay_s") or 0.0
+        made["clear"] = {"type": "automatic"} | ({"off_delay_s": off_delay_s} if off_delay_s else {})
+    if form.message.strip():
+        made["message"] = form.message.strip()
+    return made
+
+
+def form_of(found: AlarmDefinition) -> ThresholdForm | None:
+    """Return the form of a definition, or None where it says more than the form can."""
+    rules = list(found.create.by_severity())
+    _, first = rules[0]
+    leaf = first.condition
+    if not isinstance(leaf, Comparison) or not isinstance(first.kind, Simple | Duration):
+        return None
+    if not isinstance(found.clear, Automatic | ByHand):
+        return None
+    for _, rule in rules[1:]:
+        other = rule.condition
+        if not isinstance(other, Comparison) or rule.kind != first.kind:
+            return None
+        if (other.metric, other.operator, other.deadband) != (leaf.metric, leaf.operator, leaf.deadband):
+            return None
+    limits = {
+        f"limit_{severity.key}": f"{rule.condition.limit:.10g}"
+        for severity, rule in rules
+        if isinstance(rule.condition, Comparison)
+    }
+    return ThresholdForm(
+        metric=leaf.metric,
+        operator=leaf.operator,
+        seconds=_text(first.kind.seconds) if isinstance(first.kind, Duration) else "",
+        deadband=_text(leaf.deadband),
+        clear=found.clear.type,
+        off_delay_s=_text(found.clear.off_delay_s) if isinstance(found.clear, Automatic) else "",
+        message=found.message,
+        **limits,
+    )
+
+
+def refused(request: Request, error: FixwrightError) -> dict[str, str]:
+    """Return a refusal by the form's fields, in the reader's language; of a definition all its faults."""
+    if not isinstance(error, DefinitionRefused):
+        return forms.refused(request, error)
+    found: dict[str, str] = {}
+    for problem in error.problems:
+        found.setdefault(_field(problem.field), forms.said(request, problem.template, problem.values))
+    return found
+
+
+def _field(path: str) -> str:
+    """Return the field of the form that a path into the definition is about."""
+    steps = path.split(".")
+    last = steps[-1]
+    if last in {"metric", "operator", "deadband", "seconds", "off_delay_s", "message"}:
+        return last
+    if steps[0] == "create" and len(steps) > 1:
+        return f"limit_{steps[1]}"
+    return "text"
+
+
+def _text(number: float) -> str:
+    """Return a length or deadband as it is typed: none at all stands for zero."""
+    return f"{number:.10g}" if number else ""

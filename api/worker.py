@@ -1,0 +1,133 @@
+"""The worker: carries events to their subscribers and lets time pass (ticks). As many as you like may run.
+
+Nothing is claimed but by row locks and unique keys, so a killed worker loses nothing and two workers double
+nothing. A notification of the outbox wakes it; it also looks by itself every second.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import psycopg
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from kernel import clock, db, events, log
+
+LOOK_EVERY_S = 1.0
+PAUSE_S = 2.0
+STALLED = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Something that is to happen again and again: ``run`` gets a transaction of its own and the instant."""
+
+    name: str
+    every_s: float
+    run: Callable[[Session, datetime], object]
+
+
+class Worker:
+    """Delivery threads and a scheduler that only ticks."""
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        database_url: str,
+        subscriptions: events.Subscriptions,
+        ticks: Sequence[Tick],
+        *,
+        threads: int = 2,
+    ) -> None:
+        self._sessions = sessions
+        self._url = database_url.replace("+psycopg", "", 1)
+        self._subscriptions = subscriptions
+        self._ticks = ticks
+        self._stopping = threading.Event()
+        self._wake = threading.Condition()
+        self._round = 0
+        self._well_at = clock.now()
+        self._scheduler = BackgroundScheduler(timezone="UTC")
+        self._threads = [
+            threading.Thread(target=self._deliver_for_ever, name=f"deliver-{number}") for number in range(threads)
+        ]
+        self._threads.append(threading.Thread(target=self._listen_for_ever, name="deliver-ear", daemon=True))
+
+    def start(self) -> None:
+        """Begin to deliver and to tick."""
+        for tick in self._ticks:
+            self._scheduler.add_job(
+                self._run, "interval", args=[tick], seconds=tick.every_s, id=tick.name, max_instances=1, coalesce=True,
+                misfire_grace_time=None, next_run_time=clock.now(),
+            )  # fmt: skip
+        self._scheduler.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish what is under way and stop."""
+        self._stopping.set()
+        self._nudge()
+        self._scheduler.shutdown(wait=True)
+        for thread in self._threads:
+            if not thread.daemon:
+                thread.join()
+
+    def trouble(self) -> str | None:
+        """Return what is wrong, or None."""
+        stalled = clock.now() - self._well_at > STALLED
+        return "no delivery round has ended well for 30 s" if stalled else None
+
+    def _run(self, tick: Tick) -> None:
+        try:
+            with db.transaction(self._sessions) as session:
+                tick.run(session, clock.now())
+        except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
+            log.of(__name__).warning("tick failed", tick=tick.name, error=repr(error))
+
+    def _deliver_for_ever(self) -> None:
+        seen = -1
+        while not self._stopping.is_set():
+            with self._wake:
+                if self._round == seen:
+                    self._wake.wait(timeout=LOOK_EVERY_S)
+                seen = self._round
+            try:
+                self._deliver_all()
+                self._well_at = clock.now()
+            except SQLAlchemyError as error:
+                log.of(__name__).warning("deliveries pause: the database does not answer", error=type(error).__name__)
+                self._stopping.wait(PAUSE_S)
+
+    def _deliver_all(self) -> None:
+        """Fan out and deliver until nothing is due."""
+        while not self._stopping.is_set():
+            with db.transaction(self._sessions) as session:
+                taken = events.fan_out(session, self._subscriptions, clock.now())
+            if taken:
+                self._nudge()
+            delivered = 0
+            while not self._stopping.is_set() and events.deliver_one(self._sessions, self._subscriptions, clock.now()):
+                delivered += 1
+            if not taken and not delivered:
+                return
+
+    def _listen_for_ever(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(self._url, autocommit=True) as connection:
+                    connection.execute(f"LISTEN {events.CHANNEL}")
+                    self._nudge()
+                    while not self._stopping.is_set():
+                        for _ in connection.notifies(timeout=LOOK_EVERY_S, stop_after=1):
+                            self._nudge()
+            except (psycopg.Error, OSError):
+                self._stopping.wait(PAUSE_S)
+
+    def _nudge(self) -> None:
+        with self._wake:
+            self._round += 1
+            self._wake.notify_all()

@@ -1,0 +1,1 @@
+"""Sites, asset types, assets, devices, and which device measures which asset."""

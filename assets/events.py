@@ -1,0 +1,64 @@
+"""What happens to assets and devices, as others hear of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRegistered:
+    """A device may connect."""
+
+    device_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRevoked:
+    """A device's credentials are void; its live connection is cut."""
+
+    device_id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBound:
+    """A device measures an asset from now on; ingest and rules reload it."""
+
+    device_id: int
+    asset_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStateChanged:
+    """A device came online or went offline."""
+
+    device_id: int
+    is_online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AssetChanged:
+    """An asset was registered or changed."""
+
+    asset_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChanged:
+    """A type of asset or one of its metrics was added or changed; evaluators reload it."""
+
+    asset_type_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCredentialsChanged:
+    """A device got its first or another password; a connection opened with the one before is cut."""
+
+    device_id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUnbound:
+    """A device measures this asset no longer; ingest and rules reload it."""
+
+    device_id: int
+    asset_id: int

@@ -1,0 +1,153 @@
+"""Where things are and what they are: sites, locations, asset types with their metrics, assets, devices.
+
+A device is not an asset: it is bound to one for a period, so that replacing it keeps the asset's history.
+"""
+
+from datetime import date, datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from kernel.db import Id, Json, Name, Named, Row
+from people.models import Customer, OrgUnit, Scoped
+
+
+class Site(Scoped, Named, Row):
+    """A place with an address, coordinates (WGS-84) and a time zone for its calendars and shifts."""
+
+    __tablename__ = "site"
+
+    id: Mapped[Id]
+    zone: Mapped[str] = mapped_column(String(60))
+    address: Mapped[str] = mapped_column(String(300), default="")
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+
+    unit: Mapped[OrgUnit] = relationship(foreign_keys="Site.unit_id")
+
+
+class Location(Named, Row):
+    """A hall, a line, a room: a tree without cycles inside a site."""
+
+    __tablename__ = "location"
+
+    id: Mapped[Id]
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"), index=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("location.id"), index=True)
+
+
+class AssetType(Named, Row):
+    """A kind of machine; what it measures is inherited from its parent type."""
+
+    __tablename__ = "asset_type"
+    __table_args__ = (UniqueConstraint("company_id", "key"),)
+
+    id: Mapped[Id]
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id"))
+    key: Mapped[str] = mapped_column(String(60))
+    icon: Mapped[str] = mapped_column(String(40), default="engine")
+    skill: Mapped[str | None] = mapped_column(String(40))
+    """Key of the skill that repairs of this type need."""
+
+    metrics: Mapped[list["Metric"]] = relationship(order_by="Metric.position", cascade="all, delete-orphan")
+
+
+class Metric(Named, Row):
+    """Something a type of asset measures. ``low`` and ``high`` bound what is physically possible."""
+
+    __tablename__ = "metric"
+    __table_args__ = (
+        UniqueConstraint("type_id", "key"),
+        CheckConstraint("kind IN ('gauge', 'counter', 'state', 'text')", name="kind"),
+    )
+
+    id: Mapped[Id]
+    type_id: Mapped[int] = mapped_column(ForeignKey("asset_type.id", ondelete="CASCADE"))
+    key: Mapped[str] = mapped_column(String(80))
+    unit: Mapped[str] = mapped_column(String(20), default="")
+    kind: Mapped[str] = mapped_column(String(10), default="gauge")
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    decimals: Mapped[int] = mapped_column(default=1)
+    expected_interval_s: Mapped[int | None]
+    position: Mapped[int] = mapped_column(default=0)
+
+
+class Asset(Scoped, Named, Row):
+    """A machine or a part of one. ``path`` is materialised over the asset tree, e.g. ``/12/80/``."""
+
+    __tablename__ = "asset"
+    __table_args__ = (
+        UniqueConstraint("company_id", "code"),
+        Index("ix_asset_path", "path", postgresql_ops={"path": "text_pattern_ops"}),
+        CheckConstraint("status IN ('planned', 'in_service', 'out_of_service', 'scrapped')", name="status"),
+        CheckConstraint("criticality BETWEEN 1 AND 4", name="criticality"),
+    )
+
+    id: Mapped[Id]
+    code: Mapped[str] = mapped_column(String(60))
+    type_id: Mapped[int] = mapped_column(ForeignKey("asset_type.id"), index=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"), index=True)
+    location_id: Mapped[int | None] = mapped_column(ForeignKey("location.id"), index=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("asset.id"), index=True)
+    customer_id: Mapped[int | None] = mapped_column(ForeignKey("customer.id"), index=True)
+    path: Mapped[str] = mapped_column(String(300), default="")
+    status: Mapped[str] = mapped_column(String(20), default="in_service")
+    criticality: Mapped[int] = mapped_column(default=3)
+    """1 stops the plant, 4 is a convenience."""
+    manufacturer: Mapped[str | None] = mapped_column(String(100))
+    model: Mapped[str | None] = mapped_column(String(100))
+    serial: Mapped[str | None] = mapped_column(String(100))
+    commissioned_on: Mapped[date | None]
+    warranty_until: Mapped[date | None]
+    photo_id: Mapped[int | None] = mapped_column(ForeignKey("file.id"))
+    created_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(default=1)
+
+    type: Mapped[AssetType] = relationship()
+    site: Mapped[Site] = relationship()
+    location: Mapped[Location | None] = relationship()
+    customer: Mapped[Customer | None] = relationship()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it as written
+
+
+class Device(Scoped, Row):
+    """Something that speaks MQTT: ``key`` is its user name and stands in its topics."""
+
+    __tablename__ = "device"
+    __table_args__ = (UniqueConstraint("key"),)
+
+    id: Mapped[Id]
+    key: Mapped[str] = mapped_column(String(80))
+    name: Mapped[Name]
+    password_hash: Mapped[str | None] = mapped_column(String(200))
+    """In Mosquitto's own format, so that one hash serves the embedded broker and a password file."""
+    gateway_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"), index=True)
+    is_online: Mapped[bool] = mapped_column(default=False)
+    online_changed_at: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime | None]
+    attributes: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+    bindings: Mapped[list["Binding"]] = relationship(back_populates="device")
+
+
+class Binding(Row):
+    """A device measuring an asset for the period ``[starts_at, ends_at)``."""
+
+    __tablename__ = "binding"
+    __table_args__ = (
+        Index("uq_binding_device_current", "device_id", unique=True, postgresql_where=text("ends_at IS NULL")),
+        Index("ix_binding_asset", "asset_id"),
+    )
+
+    id: Mapped[Id]
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None]
+
+    device: Mapped[Device] = relationship(back_populates="bindings")
+    asset: Mapped[Asset] = relationship()

@@ -1,0 +1,1 @@
+"""The MQTT edge: device bytes in; stored readings and evaluated rules out."""

@@ -1,0 +1,338 @@
+"""A batch of messages in, columns of readings and small reports out.
+
+Every message ends as readings, as a report, or as rejected with a reason; a bad one never harms its
+neighbours. The usual payload costs no Python loop: messages are decoded, looked up and flattened a column at
+a time, in the form their topic used last. Only what fails there is looked at on its own, in ``ingest.forms``.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
+from operator import attrgetter
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+
+from ingest import columns, forms, reports, strict
+from ingest.batch import Batch
+from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
+from ingest.forms import TIME_BOUND, Element, Scalar
+from ingest.shapes import AHEAD_MS, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
+from ingest.strict import Refused
+from ingest.topics import Kind, Topic, Understood, is_device_key
+from telemetry.readings import Flag, Flags, Float64s, Int64s, Mask, Texts
+
+MAX_PAYLOAD: Final = 256 * 1024
+OLDEST_MS: Final = 3_653 * 86_400_000
+"""A device whose time lies more than ten years back is not believed (ING-5), as one too far ahead."""
+
+_ABSENT: Final = -(2**63)
+
+
+class _Wrapped(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    values: dict[str, Scalar]
+    ts: Annotated[int, msgspec.Meta(gt=-TIME_BOUND, lt=TIME_BOUND)] = _ABSENT
+
+
+_read_wrapped = msgspec.json.Decoder(_Wrapped).decode
+_read_bare = msgspec.json.Decoder(dict[str, Scalar]).decode
+_UNREADABLE: Final = _Wrapped({})
+_REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Decoder:
+    """Reads batches, one at a time. It remembers topics, forms and names, all of it bounded."""
+
+    def __init__(self) -> None:
+        self._topics = Understood()
+        self._lanes = Lanes(self._topics)
+        self._shapes = Shapes()
+
+    def decode(self, batch: Batch) -> Decoded:
+        """Return what a batch says. Raises nothing for whatever a message may hold."""
+        self._shapes = self._shapes.with_room()
+        work = _Work(batch, self._topics, self._lanes, self._shapes)
+        lanes = np.array([*map(self._lanes.__getitem__, batch.topics)], np.int8)
+        if len(batch) and max(map(len, batch.payloads)) > MAX_PAYLOAD:
+            lanes[[len(payload) > MAX_PAYLOAD for payload in batch.payloads]] = OVERSIZE
+        slow = [
+            *work.wrapped(np.flatnonzero(lanes == WRAPPED)),
+            *work.bare(np.flatnonzero(lanes == BARE)),
+            *np.flatnonzero(lanes == OTHER).tolist(),
+        ]
+        for message in slow:
+            work.telemetry(message)
+        for message in np.flatnonzero(lanes == REPORT).tolist():
+            work.report(message)
+        for message in np.flatnonzero(lanes == OVERSIZE).tolist():
+            work.reject(message, Reason.OVERSIZE, f"larger than {MAX_PAYLOAD} bytes")
+        return work.decoded()
+
+
+class _Work:
+    """One batch on its way: measurements (a message may hold several) gathered until they become columns."""
+
+    def __init__(self, batch: Batch, topics: Understood, lanes: Lanes, shapes: Shapes) -> None:
+        self._batch = batch
+        self._topics = topics
+        self._lanes = lanes
+        self._shapes = shapes
+        self._message: list[Int64s] = []
+        self._shape: list[Int64s] = []
+        self._ts: list[Int64s] = []
+        self._values: list[list[Scalar]] = []
+        self._singles: tuple[list[int], list[int], list[int], list[Scalar]] = ([], [], [], [])
+        self._rejected: list[Rejected] = []
+        self._alarms: list[Any] = []
+        self._attributes: list[Any] = []
+        self._statuses: list[Any] = []
+        self._replies: list[Any] = []
+        self._sparkplug: list[int] = []
+
+    def wrapped(self, messages: Int64s) -> list[int]:
+        """Read messages of the form ``{"ts": …, "values": {…}}``; return those that need a closer look."""
+        payloads = self._payloads(messages)
+        read = _each(_read_wrapped, payloads, _UNREADABLE)
+        ts = np.array([item.ts for item in read], np.int64)
+        marks = 2 + 2 * (ts != _ABSENT)
+        return self._bulk(messages, payloads, [*map(attrgetter("values"), read)], ts, marks)
+
+    def bare(self, messages: Int64s) -> list[int]:
+        """Read messages that are nothing but values; return those that need a closer look."""
+        payloads = self._payloads(messages)
+        read = _each(_read_bare, payloads, {})
+        ts = np.full(len(read), _ABSENT)
+        return self._bulk(messages, payloads, read, ts, np.zeros(len(read), np.int64))
+
+    def telemetry(self, message: int) -> None:
+        """Read one telemetry message whatever its form, and remember the form."""
+        name, payload = self._batch.topics[message], self._batch.payloads[message]
+        device = self._topics[name].device
+        try:
+            value = strict.read(payload)
+            parts = [*forms.elements(value, device)]
+        except Refused as refusal:
+            self.reject(message, refusal.reason, refusal.detail)
+            return
+        self._take(message, name, Source(device), parts)
+        if value.__class__ is list:
+            self._lanes[name] = OTHER
+        else:
+            self._lanes[name] = WRAPPED if "values" in value else BARE
+
+    def report(self, message: int) -> None:
+        """Read one message that is no telemetry of its sender."""
+        topic, payload = self._topics[self._batch.topics[message]], self._batch.payloads[message]
+        try:
+            match topic.kind:
+                case Kind.ALARM:
+                    self._alarms.append(reports.alarm(message, topic, payload, partial(self._believe, message)))
+                case Kind.ATTRIBUTES:
+                    self._attributes.append(reports.attributes(message, topic, payload))
+                case Kind.STATUS:
+                    is_replayed = message in self._batch.retained
+                    self._statuses.append(reports.status(message, topic, payload, is_replayed=is_replayed))
+                case Kind.REPLY:
+                    self._replies.append(reports.reply(message, topic, payload))
+                case Kind.GATEWAY:
+                    self._gateway(message, topic, payload)
+                case Kind.SPARKPLUG:
+                    self._sparkplug.append(message)
+                case _:
+                    self.reject(message, Reason(topic.fault), topic.name[: strict.SAID])
+        except Refused as refusal:
+            self.reject(message, refusal.reason, refusal.detail)
+
+    def reject(self, message: int, reason: Reason, detail: str, *, device: str | None = None) -> None:
+        """Set a message aside, or the part of it that speaks for ``device``."""
+        sender = self._topics[self._batch.topics[message]].device
+        self._rejected.append(Rejected(message, reason, detail, sender if device is None else device))
+
+    def decoded(self) -> Decoded:
+        """Return everything read, readings in order of reception."""
+        singles, shapes, ts, values = self._singles
+        self._message.append(np.array(singles, np.int64))
+        self._shape.append(np.array(shapes, np.int64))
+        self._ts.append(np.array(ts, np.int64))
+        self._values.append(values)
+        return Decoded(
+            self._shapes.names,
+            *self._columns(),
+            alarms=self._alarms,
+            attributes=self._attributes,
+            statuses=self._statuses,
+            replies=self._replies,
+            sparkplug=self._sparkplug,
+            rejected=sorted(self._rejected, key=attrgetter("message")),
+        )
+
+    def _payloads(self, messages: Int64s) -> list[bytes]:
+        if len(messages) == len(self._batch):
+            return self._batch.payloads
+        return [*map(self._batch.payloads.__getitem__, messages.tolist())]
+
+    def _bulk(
+        self,
+        messages: Int64s,
+        payloads: list[bytes],
+        values: list[dict[str, Scalar]],
+        ts: Int64s,
+        marks: Int64s,
+    ) -> list[int]:
+        """Take one measurement a message. ``marks``: quotation marks a payload has besides those of its values."""
+        if not payloads:
+            return []
+        labels = self._batch.topics if payloads is self._batch.payloads else self._topics_of(messages)
+        metrics = [*map(tuple, values)]
+        found = [*map(self._shapes.of.get, zip(labels, metrics, strict=True))]
+        for row in _positions(found, None):
+            source = Source(self._topics[labels[row]].device)
+            known = self._shapes.of.get((labels[row], metrics[row]))
+            found[row] = self._shapes.learn(labels[row], source, metrics[row]) if known is None else known
+        shapes = np.array(found, np.int64)
+        good = shapes >= 0
+        flat = [*chain.from_iterable(map(dict.values, values))]
+        length = np.array([*map(len, values)])
+        good &= _quoted_once(payloads, marks, length, flat)
+        if not good.all():
+            flat = [*chain.from_iterable(values[row].values() for row in np.flatnonzero(good))]
+        self._message.append(messages[good])
+        self._shape.append(shapes[good])
+        self._ts.append(ts[good])
+        self._values.append(flat)
+        rest: list[int] = messages[~good].tolist()
+        return rest
+
+    def _topics_of(self, messages: Int64s) -> list[str]:
+        return [*map(self._batch.topics.__getitem__, messages.tolist())]
+
+    def _gateway(self, message: int, topic: Topic, payload: bytes) -> None:
+        children = strict.read(payload)
+        if children.__class__ is not dict:
+            raise Refused(Reason.BAD_FORM, "expected an object of devices")
+        if not children:
+            raise Refused(Reason.EMPTY, "there are no devices")
+        for child, value in children.items():
+            if not is_device_key(child):
+                self.reject(message, Reason.BAD_DEVICE_KEY, f"“{child[: strict.SAID]}”", device=topic.device)
+                continue
+            try:
+                parts = [*forms.elements(value, child)]
+            except Refused as refusal:
+                self.reject(message, refusal.reason, refusal.detail, device=child)
+                continue
+            self._take(message, f"{topic.name}/{child}", Source(child, topic.device), parts)
+
+    def _take(self, message: int, label: str, source: Source, parts: Iterable[Element]) -> None:
+        messages, shapes, instants, flat = self._singles
+        for ts_ms, values in parts:
+            metrics = tuple(values)
+            shape = self._shapes.of.get((label, metrics))
+            messages.append(message)
+            shapes.append(self._shapes.learn(label, source, metrics) if shape is None else shape)
+            instants.append(_ABSENT if ts_ms is None else ts_ms)
+            flat.extend(values.values())
+
+    def _believe(self, message: int, ts_ms: int | None) -> tuple[int, int | None]:
+        received_ms = int(self._batch.received_ms[message])
+        if ts_ms is None:
+            return received_ms, None
+        if received_ms - OLDEST_MS <= ts_ms <= received_ms + AHEAD_MS:
+            return ts_ms, None
+        return received_ms, ts_ms
+
+    def _columns(self) -> tuple[Int32s, Int32s, Int64s, Float64s, Flags, Texts | None, Int64s, Int64s]:
+        message, shape, ts = map(np.concatenate, (self._message, self._shape, self._ts))
+        value, flags, text, bad = columns.of(_flat(self._values))
+        length = self._shapes.length(shape)
+        ts_ms, is_skewed, refused = self._times(message, shape, ts)
+        if (np.diff(message) < 0).any() or bad or refused.any():
+            owner = np.repeat(np.where(refused, -1, message), length)
+            refused |= np.isin(message, self._reject_values(bad, owner))
+            order = np.argsort(message, kind="stable")
+            order = order[~refused[order]]
+            rows = runs((np.cumsum(length) - length)[order], length[order])
+            value, flags = value[rows], flags[rows]
+            text = None if text is None else [text[row] for row in rows.tolist()]
+            message, shape, length = message[order], shape[order], length[order]
+            ts, ts_ms, is_skewed = ts[order], ts_ms[order], is_skewed[order]
+        skewed = np.flatnonzero(np.repeat(is_skewed, length))
+        flags[skewed] |= np.uint8(Flag.CLOCK)
+        return (
+            np.repeat(message.astype(np.int32), length),
+            self._shapes.pair(shape),
+            np.repeat(ts_ms, length),
+            value,
+            flags,
+            text,
+            skewed,
+            np.repeat(ts, length)[skewed],
+        )
+
+    def _times(self, message: Int64s, shape: Int64s, ts: Int64s) -> tuple[Int64s, Mask, Mask]:
+        """Return the time of each measurement, whether its device's clock was not believed, and whether to refuse."""
+        received_ms = self._batch.received_ms[message]
+        is_absent = ts == _ABSENT
+        is_skewed = ~is_absent & ((ts > received_ms + AHEAD_MS) | (ts < received_ms - OLDEST_MS))
+        # What a broker had kept and replays without a time was measured nobody knows when.
+        replayed = np.intersect1d(message[is_absent], [*self._batch.retained])
+        for index in replayed.tolist():
+            self.reject(index, Reason.REPLAYED, "kept by the broker, without a time")
+        refused = np.isin(message, replayed)
+        ours = np.flatnonzero((is_absent | is_skewed) & ~refused)
+        if len(ours):
+            ts = ts.copy()
+            ts[ours] = self._shapes.spread(shape[ours], received_ms[ours])
+        return ts, is_skewed, refused
+
+    def _reject_values(self, bad: dict[int, tuple[Reason, str]], owner: Int64s) -> list[int]:
+        """Reject the messages that own bad readings, each once; return them. An owner of -1 is rejected already."""
+        blamed: dict[int, tuple[Reason, str]] = {}
+        for row, why in bad.items():
+            blamed.setdefault(int(owner[row]), why)
+        blamed.pop(-1, None)
+        for message, (reason, detail) in blamed.items():
+            self.reject(message, reason, detail)
+        return [*blamed]
+
+
+def _each(read: Callable[[bytes], Any], payloads: Iterable[bytes], otherwise: object) -> list[Any]:
+    """Return what each payload reads as, ``otherwise`` where it cannot be read."""
+    items: list[Any] = []
+    append, rest = items.append, iter(payloads)
+    while True:
+        try:
+            for item in map(read, rest):
+                append(item)
+        except _REFUSALS:
+            append(otherwise)
+        else:
+            return items
+
+
+def _flat(parts: list[list[Scalar]]) -> list[Scalar]:
+    parts = [part for part in parts if part]
+    return parts[0] if len(parts) == 1 else [*chain.from_iterable(parts)]
+
+
+def _positions(items: Sequence[object], wanted: object) -> list[int]:
+    return [row for row, item in enumerate(items) if item is wanted] if wanted in items else []
+
+
+def _quoted_once(payloads: list[bytes], marks: Int64s, length: Int64s, flat: list[Scalar]) -> Mask:
+    """Return which payloads have no more quotation marks than they need.
+
+    That is ``marks``, two for each of the ``length`` names, and two for each of the values, ``flat``, that is a
+    text. None has fewer, so one sum over the batch proves all; a key given twice, or an escaped mark, breaks it.
+    """
+    marks = np.where(length > 0, marks + 2 * length, 0)  # what could not be read needs none
+    if str in set(map(type, flat)):
+        is_text = np.fromiter((item.__class__ is str for item in flat), np.bool_, len(flat))
+        owner = np.repeat(np.arange(len(length)), length)
+        marks = marks + 2 * np.bincount(owner[is_text], minlength=len(length))
+    if b"".join(payloads).count(b'"') == int(marks.sum()):
+        return np.ones(len(payloads), np.bool_)
+    counted = np.array([payload.count(b'"') for payload in payloads])
+    once: Mask = counted == marks
+    return once

@@ -1,0 +1,177 @@
+"""What a batch of messages said, once understood: readings as columns, reports as small records, rejects.
+
+The types between the decoder and the pipeline. Whether a device exists, may send a metric or has a gateway is
+the pipeline's to decide: readings carry the number of a (source, metric) pair, and the caller keeps an array
+that turns pairs into series.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry.readings import Flags, Float64s, Int64s, Texts
+
+Int32s = NDArray[np.int32]
+
+
+class Reason(StrEnum):
+    """Why a message was set aside. The words are stored, so they never change."""
+
+    UNKNOWN_TOPIC = "unknown_topic"
+    BAD_DEVICE_KEY = "bad_device_key"
+    OVERSIZE = "oversize"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_FINITE = "not_finite"
+    TOO_DEEP = "too_deep"
+    DUPLICATE_KEY = "duplicate_key"
+    BAD_FORM = "bad_form"
+    EMPTY = "empty"
+    NESTED_VALUE = "nested_value"
+    NULL_VALUE = "null_value"
+    BAD_TS = "bad_ts"
+    BAD_METRIC = "bad_metric"
+    BAD_TEXT = "bad_text"
+    UNKNOWN_FIELD = "unknown_field"
+    FOREIGN_DEVICE = "foreign_device"
+    REPLAYED = "replayed"
+    BAD_ALARM = "bad_alarm"
+    BAD_STATUS = "bad_status"
+    UNKNOWN_DEVICE = "unknown_device"
+    REVOKED_DEVICE = "revoked_device"
+    UNKNOWN_CHILD = "unknown_child"
+    UNKNOWN_COMMAND = "unknown_command"
+    WRONG_TYPE = "wrong_type"
+    NOT_DECODED = "not_decoded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message, or one child's part of a gateway's message, that gave nothing.
+
+    ``message`` is its index in the batch. ``device`` is the key it would have counted for, empty if none.
+    ``detail`` tells a person what is wrong where, in English.
+    """
+
+    message: int
+    reason: Reason
+    detail: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose readings these are, and through which gateway they came (empty: its own connection)."""
+
+    device: str
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReport:
+    """An alarm as a device sent it. ``device_ts_ms`` is set where its clock was not believed."""
+
+    message: int
+    device: str
+    seq: int
+    code: str
+    severity: str
+    is_raised: bool
+    text: str
+    ts_ms: int
+    device_ts_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesReport:
+    """What a device says about itself: a JSON object, at most 16 levels deep."""
+
+    message: int
+    device: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A device, or its last will, says whether it is online. ``is_replayed``: kept by the broker, not news."""
+
+    message: int
+    device: str
+    is_online: bool
+    is_replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReply:
+    """A device's answer to a command: a JSON object."""
+
+    message: int
+    device: str
+    command_id: str
+    body: dict[str, Any]
+
+
+class SeriesNames:
+    """Numbers for what readings are named by: sources, and (source, metric) pairs. Both only grow.
+
+    ``sources[n]`` is a ``Source``; ``pairs[n]`` is (number of the source, metric). A caller keeps an array
+    beside ``pairs`` with what each stands for, extends it when the list has grown, and starts afresh when a
+    batch comes with another ``SeriesNames``.
+    """
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self.pairs: list[tuple[int, str]] = []
+        self._source_of: dict[Source, int] = {}
+        self._pair_of: dict[tuple[int, str], int] = {}
+
+    def source(self, source: Source) -> int:
+        """Return the number of a source, a new one if need be."""
+        number = self._source_of.get(source)
+        if number is None:
+            number = self._source_of[source] = len(self.sources)
+            self.sources.append(source)
+        return number
+
+    def pair(self, source: int, metric: str) -> int:
+        """Return the number of a metric of a source, a new one if need be."""
+        key = (source, metric)
+        number = self._pair_of.get(key)
+        if number is None:
+            number = self._pair_of[key] = len(self.pairs)
+            self.pairs.append(key)
+        return number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A batch understood. The first six are columns of one length, one row a reading, in order of reception.
+
+    ``message``: int32, index in the batch. ``pair``: int32, index into ``names.pairs``. ``ts_ms``, ``value``,
+    ``flags`` and ``text`` are as in ``telemetry.readings.Readings``. ``skewed`` (int64) are the rows whose
+    device clock was not believed (they bear ``Flag.CLOCK``), ``device_ts_ms`` the times it gave.
+    ``sparkplug`` are indexes of messages left to the Sparkplug decoder.
+    """
+
+    names: SeriesNames
+    message: Int32s
+    pair: Int32s
+    ts_ms: Int64s
+    value: Float64s
+    flags: Flags
+    text: Texts | None
+    skewed: Int64s
+    device_ts_ms: Int64s
+    alarms: list[AlarmReport] = field(default_factory=list)
+    attributes: list[AttributesReport] = field(default_factory=list)
+    statuses: list[StatusReport] = field(default_factory=list)
+    replies: list[CommandReply] = field(default_factory=list)
+    sparkplug: list[int] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pair)

@@ -1,0 +1,298 @@
+"""From a batch of messages to what is stored, evaluated, raised and committed: the data path, in five steps.
+
+``process`` is the path. A batch is done when all of it is durable, and only then does the edge acknowledge it.
+Every step may be repeated: readings are keyed by series and time, alarms of devices by their number, rule states
+say what was evaluated, rejected messages are kept by their digest. So a redelivered batch has the effects of one,
+wherever the first attempt ended (promises P1, P2, P7).
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from sqlalchemy.orm import Session, sessionmaker
+
+from ingest import crash, device_alarms, publisher, rejected, status, topics
+from ingest.batch import Batch
+from ingest.changes import Changed, Ear
+from ingest.decode import Decoder
+from ingest.decoded import Reason, Rejected
+from ingest.intake import Tally
+from ingest.patience import TRANSIENT, Patience
+from ingest.publisher import Outgoing
+from ingest.registry import Registry
+from ingest.resolve import Resolved, Resolver
+from kernel import clock, db, log
+from rules.evaluation import Changes, Evaluator
+from rules.outcome import Outcome
+from telemetry import series
+from telemetry.readings import Written
+from telemetry.series import Pair
+from telemetry.store import TelemetryStore
+
+_BOOKS_S: Final = 1.0
+_BOOKS_SHARE: Final = 20
+"""Bookkeeping may take one part in this of the time."""
+_SEEN_EVERY_MS: Final = 15_000
+_REPLAYS: Final = 500
+
+_log = log.of(__name__)
+
+
+class Pipeline:
+    """The data path of one process. For one thread at a time."""
+
+    def __init__(
+        self, sessions: sessionmaker[Session], store: TelemetryStore, *, patience: Patience | None = None
+    ) -> None:
+        self.registry = Registry()
+        self.rules = Evaluator()
+        self.patience = patience or Patience()
+        self._sessions = sessions
+        self._store = store
+        self._decoder = Decoder()
+        self._resolver = Resolver(self.registry, self._name)
+        self._ear = Ear()
+        self._tally = Tally()
+        self._presence = status.Presence()
+        self._books_due_s = 0.0
+
+    def load(self) -> None:
+        """Read devices, series, rules and their states; run the timers that are overdue (A19)."""
+
+        def read() -> None:
+            with db.transaction(self._sessions) as session:
+                self._ear.start(session, time.monotonic())
+                self.registry.load(session)
+                self.rules.load(session, self._store, now=clock.now())
+
+        self.patience.until_done(read, "database")
+        self.run_timers(clock.now())
+
+    # The path ---------------------------------------------------------------------------------------------------
+
+    def process(self, batch: Batch) -> list[Outgoing]:
+        """Make a batch durable and return what to publish now that it is.
+
+        Raises:
+            Exception: it could not be made durable; nothing of it may be acknowledged.
+        """
+        try:
+            return self._path(batch)
+        except TRANSIENT:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of a batch: the one message at fault is set aside
+            return self._apart(batch, error)
+
+    def _path(self, batch: Batch, replays: Sequence[int] = ()) -> list[Outgoing]:
+        decoded = self._decoder.decode(batch)
+        resolved = self._resolver.resolve(batch, decoded, clock.now())
+        if resolved.fresh_assets:
+            self._reload_rules(asset_ids=resolved.fresh_assets)
+        crash.here("before_store")
+        written = self.patience.until_done(lambda: self._store.write(resolved.readings), "telemetry store")
+        crash.here("after_store")
+        outcome = self._evaluate(resolved)
+        news = self._commit(resolved, outcome, replays)
+        self._count(resolved, written, news)
+        crash.here("before_ack")
+        return [
+            publisher.alarm_acknowledgement(report.said.device, report.said.seq)
+            for report in resolved.reports
+            if report.is_acknowledged
+        ]
+
+    def _evaluate(self, resolved: Resolved) -> Outcome:
+        readings, chosen = resolved.readings, resolved.for_rules
+        columns = readings.series, readings.ts_ms, readings.value
+        if chosen is not None:
+            columns = readings.series[chosen], readings.ts_ms[chosen], readings.value[chosen]
+        return self.rules.evaluate(*columns, int(resolved.batch.received_ms.max(initial=0)))
+
+    def _commit(self, resolved: Resolved, outcome: Outcome, replays: Sequence[int]) -> set[int]:
+        """Write what the batch changes in the database, in one transaction, or open none; return the news."""
+
+        def write() -> set[int]:
+            with db.transaction(self._sessions) as session:
+                news = self._write(session, resolved, replays)
+                self.rules.write(session, outcome, now=resolved.now)
+                crash.here("before_commit")
+            return news
+
+        news: set[int] = set()
+        if resolved.is_more_than_readings or outcome.transitions or outcome.states or replays:
+            news = self.patience.until_done(write, "database")
+            crash.here("after_commit")
+        self.rules.commit(outcome)
+        return news
+
+    def _write(self, session: Session, resolved: Resolved, replays: Sequence[int]) -> set[int]:
+        now = resolved.now
+        news = device_alarms.take(session, resolved.reports, now=now)
+        status.tell(session, resolved.statuses, now=now)
+        status.describe(session, resolved.attributes)
+        kept = self._resolver.kept(resolved.batch, resolved.rejects)
+        if replays:
+            refused = dict(reversed(kept))
+            used = [number for message, number in enumerate(replays) if message not in refused]
+            rejected.settle(session, used, [(replays[one], reject) for one, reject in refused.items()], now=now)
+        else:
+            rejected.keep(session, [reject for _, reject in kept])
+        return news
+
+    def _name(self, pairs: Sequence[Pair]) -> dict[Pair, int]:
+        """Give pairs their series."""
+
+        def ensure() -> dict[Pair, int]:
+            with db.transaction(self._sessions) as session:
+                return series.ensure(session, pairs, now=clock.now())
+
+        return self.patience.until_done(ensure, "database")
+
+    def _apart(self, batch: Batch, error: Exception) -> list[Outgoing]:
+        """Process the halves of a batch that fails for no fault of database or store, down to the message at fault."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return self.process(_part(batch, 0, middle)) + self.process(_part(batch, middle, len(batch)))
+        _log.error("a message could not be processed and was set aside", topic=batch.topics[0], exc_info=error)
+        detail = f"{type(error).__name__}: {error}"
+        reject = Rejected(0, Reason.FAILED, detail, topics.parse(batch.topics[0]).device)
+
+        def write() -> None:
+            with db.transaction(self._sessions) as session:
+                rejected.keep(session, [one for _, one in self._resolver.kept(batch, [reject])])
+
+        self.patience.until_done(write, "database")
+        self._tally.rejected(self._resolver.device_of(reject), int(batch.received_ms[0]))
+        return []
+
+    # What follows a batch ---------------------------------------------------------------------------------------
+
+    def _count(self, resolved: Resolved, written: Written, news: set[int]) -> None:
+        """Enter a batch into the ledger, and note who was heard."""
+        tally, received = self._tally, resolved.batch.received_ms
+        if not len(received):
+            return
+        latest_ms = int(received[-1])
+        heard: list[int] = []
+        if len(resolved.part):
+            is_known = None
+            if written.duplicate:
+                is_known = np.logical_and.reduceat(written.is_duplicate, resolved.part)
+            heard = tally.parts(resolved.part_device, latest_ms, is_known=is_known)
+        for position, report in enumerate(resolved.reports):
+            count = tally.stored if position in news else tally.duplicate
+            count(report.device.id, latest_ms)
+            heard.append(report.device.id)
+        for _, device_id in resolved.words:
+            tally.stored(device_id, latest_ms)
+        for reject in resolved.rejects:
+            tally.rejected(self._resolver.device_of(reject), latest_ms)
+        self._presence.heard(heard, latest_ms)
+        self._presence.skewed(resolved.skews)
+
+    def keep_books(self, now: datetime) -> None:
+        """Write counts and who was heard, about once a second, and less often where there are many of them."""
+        if time.monotonic() >= self._books_due_s:
+            self._write_books(now, seen_every_ms=_SEEN_EVERY_MS)
+
+    def close_books(self, now: datetime) -> None:
+        """Write everything that was counted and heard, before the process ends."""
+        self._write_books(now, seen_every_ms=0)
+
+    def _write_books(self, now: datetime, *, seen_every_ms: int) -> None:
+        began = time.monotonic()
+        if not (self._tally or self._presence):
+            return
+        with db.transaction(self._sessions) as session:
+            self._tally.write(session)
+            self._presence.write(session, every_ms=seen_every_ms, now=now)
+        self._tally.written()
+        self._presence.written()
+        ended = time.monotonic()
+        self._books_due_s = ended + max(_BOOKS_S, _BOOKS_SHARE * (ended - began))
+
+    # Time and change --------------------------------------------------------------------------------------------
+
+    def run_timers(self, now: datetime) -> None:
+        """Let rules see that time has passed, and that people ended alarms or edited rules."""
+        now_ms = clock.to_ms(now)
+        self._settle(self.rules.tick(now_ms), now)
+        for instance in self.rules.adrift():
+            outcome = self.rules.let_go(instance, now_ms)
+            if outcome is not None:
+                self._settle(outcome, now)
+        edited = self.rules.revisit(now_ms)
+        if edited is not None:
+            self._settle(edited, now)
+            self.rules.revisited()
+
+    def _settle(self, outcome: Outcome, now: datetime) -> None:
+        if outcome.transitions or outcome.states:
+            with db.transaction(self._sessions) as session:
+                self.rules.write(session, outcome, now=now)
+        self.rules.commit(outcome)
+
+    def follow_changes(self, now: datetime) -> Changed:
+        """Take up what people changed; return it, so that the edge can cut connections."""
+        at_s = time.monotonic()
+        with db.transaction(self._sessions) as session:
+            changed, news = self._ear.look(session, at_s)
+            if changed.types:
+                self.registry.load(session)
+            elif changed.devices or changed.assets:
+                self.registry.reload(session, changed.devices | set(self.registry.on_assets(changed.assets)))
+            self.rules.note_cleared(session, changed.cleared)
+        if changed.types:
+            self._reload_rules()
+        if changed.assets:
+            self._reload_rules(asset_ids=changed.assets)
+        if changed.alarm_types:
+            self._reload_rules(alarm_type_ids=changed.alarm_types)
+        self._ear.heard(news, at_s)
+        if changed:
+            self.run_timers(now)
+        return changed
+
+    def _reload_rules(self, *, asset_ids: set[int] | None = None, alarm_type_ids: set[int] | None = None) -> None:
+        now = clock.now()
+
+        def read() -> Changes:
+            with db.transaction(self._sessions) as session:
+                return self.rules.read_changes(session, now=now, asset_ids=asset_ids, alarm_type_ids=alarm_type_ids)
+
+        self.rules.take_up(self.patience.until_done(read, "database"), self._store, now=now)
+
+    def replay(self) -> list[Outgoing]:
+        """Try the messages again that somebody asked for, each as if it came when it first came."""
+        with self._sessions() as session:
+            rows = rejected.asked(session, limit=_REPLAYS)
+            messages = [(row.id, row.topic, row.payload, clock.to_ms(row.received_at)) for row in rows]
+        outgoing: list[Outgoing] = []
+        for number, topic, payload, received_ms in messages:
+            # One at a time, so that one that fails takes no other along.
+            batch = Batch.of([(topic, payload)], received_ms=received_ms)
+            try:
+                outgoing += self._path(batch, replays=[number])
+            except TRANSIENT:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge of a replay: it stays set aside, with the reason
+                self._refuse_again(number, batch, error)
+        return outgoing
+
+    def _refuse_again(self, number: int, batch: Batch, error: Exception) -> None:
+        reject = Rejected(0, Reason.FAILED, f"{type(error).__name__}: {error}", topics.parse(batch.topics[0]).device)
+        ((_, whole),) = self._resolver.kept(batch, [reject])
+        with db.transaction(self._sessions) as session:
+            rejected.settle(session, [], [(number, whole)], now=clock.now())
+
+
+def _part(batch: Batch, begin: int, end: int) -> Batch:
+    return Batch(
+        batch.topics[begin:end],
+        batch.payloads[begin:end],
+        batch.received_ms[begin:end],
+        frozenset(row - begin for row in batch.retained if begin <= row < end),
+    )

@@ -1,0 +1,274 @@
+"""Who sends and what it stands for, from memory: device key to device, a device's metric to its series.
+
+For the pipeline, once a batch. The decoder numbers (source, metric) pairs; here each number has its series, its
+limits and its device in arrays, so that a batch of known pairs costs no Python. What is new, and nothing else, is
+looked up, and what a person changed is looked up again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from assets import types
+from assets.models import Asset, Binding, Device, Metric
+from ingest.decoded import Decoded, Int32s, Reason, SeriesNames, Source
+from telemetry import series
+from telemetry.readings import Float64s, Int64s, Mask
+from telemetry.series import Pair
+
+UNSEEN: Final = -1
+"""The series of a pair whose device is known and whose metric was never stored."""
+REFUSED: Final = -2
+"""The series of a pair whose source may not speak; ``Registry.refusal`` says why."""
+
+_Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A device as ingest needs it. ``asset_id`` and ``asset_unit_id`` are those of the asset it measures now."""
+
+    id: int
+    key: str
+    company_id: int
+    unit_id: int
+    gateway_id: int | None
+    is_revoked: bool
+    password_hash: str | None
+    is_online: bool
+    says_status: bool
+    asset_id: int | None
+    asset_unit_id: int | None
+    asset_type_id: int | None
+
+    @property
+    def subject(self) -> str:
+        """What an alarm of this device is about: its asset, or itself where it has none."""
+        return f"device:{self.id}" if self.asset_id is None else f"asset:{self.asset_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a source may not speak, in a person's words."""
+
+    reason: Reason
+    detail: str
+
+
+class Registry:
+    """The devices and series of one ingest process. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._devices: dict[str, Known] = {}
+        self._keys: dict[int, str] = {}
+        self._series: dict[Pair, int] = {}
+        self._metrics: dict[int, dict[str, Metric]] = {}
+        self._forget_names(SeriesNames())
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    # What is known ----------------------------------------------------------------------------------------------
+
+    def load(self, session: Session) -> None:
+        """Read everything."""
+        devices = _devices(session, None)
+        self._devices = {device.key: device for device in devices}
+        self._keys = {device.id: device.key for device in devices}
+        self._series = series.load(session)
+        self._metrics = _metrics(session, devices)
+        self._forget_names(SeriesNames())
+
+    def reload(self, session: Session, device_ids: Iterable[int]) -> list[Known]:
+        """Read some devices again, and return them."""
+        wanted = set(device_ids)
+        devices = _devices(session, wanted)
+        self._metrics |= _metrics(session, devices)
+        self._series |= series.load(session, wanted)
+        for gone in wanted - {device.id for device in devices}:
+            self._devices.pop(self._keys.pop(gone, ""), None)
+        for device in devices:
+            self._devices[device.key] = device
+            self._keys[device.id] = device.key
+        touched = {device.key for device in devices}
+        sources = self._names.sources
+        self._judge([n for n in range(len(self._verdicts)) if {sources[n].device, sources[n].gateway} & touched])
+        return devices
+
+    def on_assets(self, asset_ids: Iterable[int]) -> list[int]:
+        """Return the devices that measure some assets, as far as is known here."""
+        wanted = set(asset_ids)
+        return [device.id for device in self._devices.values() if device.asset_id in wanted]
+
+    def device_by_key(self, key: str) -> Known | None:
+        """Return the device of a key."""
+        return self._devices.get(key)
+
+    def key_of(self, device_id: int) -> str | None:
+        """Return the key of a device."""
+        return self._keys.get(device_id)
+
+    def asset_of(self, device_id: int) -> int | None:
+        """Return the asset that a device measures."""
+        device = self._devices.get(self._keys.get(device_id, ""))
+        return None if device is None else device.asset_id
+
+    def speaker(self, source: Source) -> Known | Refusal:
+        """Return the device a source stands for, or why it may not speak."""
+        device = self._devices.get(source.device)
+        if device is None:
+            if source.gateway:
+                return Refusal(Reason.UNKNOWN_CHILD, f"there is no device {source.device}")
+            return Refusal(Reason.UNKNOWN_DEVICE, f"there is no device {source.device}")
+        if device.is_revoked:
+            return Refusal(Reason.REVOKED_DEVICE, f"{source.device} was revoked")
+        if source.gateway:
+            gateway = self._devices.get(source.gateway)
+            if gateway is None or gateway.is_revoked:
+                return Refusal(Reason.UNKNOWN_DEVICE, f"there is no gateway {source.gateway}")
+            if device.gateway_id != gateway.id:
+                return Refusal(Reason.UNKNOWN_CHILD, f"{source.device} does not belong to gateway {source.gateway}")
+        return device
+
+    # A batch ----------------------------------------------------------------------------------------------------
+
+    def meet(self, decoded: Decoded) -> list[Pair]:
+        """Make room for the names of a batch; return the pairs in it that have no series yet."""
+        names = decoded.names
+        if names is not self._names:
+            self._forget_names(names)
+        met = len(self._verdicts)
+        if len(names.sources) > met:
+            self._verdicts.extend(self.speaker(source) for source in names.sources[met:])
+            self._pairs_of.extend([] for _ in names.sources[met:])
+        if len(names.pairs) > self._size:
+            self._learn(range(self._size, len(names.pairs)))
+        numbers = np.unique(decoded.pair)
+        unseen = numbers[self.series[numbers] == UNSEEN]
+        return [self._pair(number) for number in unseen.tolist()]
+
+    def give(self, numbers: dict[Pair, int]) -> None:
+        """Take note of the series that pairs were given."""
+        self._series |= numbers
+        for pair in np.flatnonzero(self.series[: self._size] == UNSEEN).tolist():
+            self._place(pair)
+
+    def refusal(self, pair: int) -> Refusal:
+        """Return why the source of a pair may not speak."""
+        verdict = self._verdicts[self._names.pairs[pair][0]]
+        assert isinstance(verdict, Refusal)  # noqa: S101 - asked only of pairs whose series is REFUSED
+        return verdict
+
+    def named(self, pair: int) -> str:
+        """Return the key of the device that a pair's source named."""
+        return self._names.sources[self._names.pairs[pair][0]].device
+
+    def is_impossible(self, pair: Int32s, value: Float64s) -> Mask:
+        """Return which readings lie outside what their metric can physically be; texts never do."""
+        outside: Mask = (value < self.low[pair]) | (value > self.high[pair])
+        return outside
+
+    # How --------------------------------------------------------------------------------------------------------
+
+    def _forget_names(self, names: SeriesNames) -> None:
+        self._names = names
+        self._size = 0
+        self._verdicts: list[Known | Refusal] = []
+        self._pairs_of: list[list[int]] = []
+        self.series: Int64s = np.empty(0, np.int64)
+        self.device: Int64s = np.empty(0, np.int64)
+        self.low: Float64s = np.empty(0, np.float64)
+        self.high: Float64s = np.empty(0, np.float64)
+        self.is_numeric: Mask = np.empty(0, np.bool_)
+        self.has_limits = False
+
+    def _learn(self, pairs: range) -> None:
+        if pairs.stop > len(self.series):
+            room = max(1024, 2 * pairs.stop)
+            self.series = _grown(self.series, room)
+            self.device = _grown(self.device, room)
+            self.low = _grown(self.low, room)
+            self.high = _grown(self.high, room)
+            self.is_numeric = _grown(self.is_numeric, room)
+        self._size = pairs.stop
+        for pair in pairs:
+            source = self._names.pairs[pair][0]
+            self._pairs_of[source].append(pair)
+            self._place(pair)
+
+    def _judge(self, sources: Sequence[int]) -> None:
+        """Look at sources again: their device has changed."""
+        for source in sources:
+            self._verdicts[source] = self.speaker(self._names.sources[source])
+            for pair in self._pairs_of[source]:
+                self._place(pair)
+
+    def _place(self, pair: int) -> None:
+        source, name = self._names.pairs[pair]
+        verdict = self._verdicts[source]
+        self.low[pair], self.high[pair], self.is_numeric[pair] = -np.inf, np.inf, False
+        if isinstance(verdict, Refusal):
+            self.series[pair], self.device[pair] = REFUSED, 0
+            return
+        self.device[pair] = verdict.id
+        self.series[pair] = self._series.get((verdict.id, name), UNSEEN)
+        metric = self._metrics.get(verdict.asset_type_id or 0, {}).get(name)
+        if metric is not None:
+            self.low[pair] = -np.inf if metric.low is None else metric.low
+            self.high[pair] = np.inf if metric.high is None else metric.high
+            self.is_numeric[pair] = metric.kind in ("gauge", "counter")
+            self.has_limits |= metric.low is not None or metric.high is not None
+
+    def _pair(self, number: int) -> Pair:
+        source, metric = self._names.pairs[number]
+        verdict = self._verdicts[source]
+        assert isinstance(verdict, Known)  # noqa: S101 - UNSEEN is given to known devices only
+        return verdict.id, metric
+
+
+def _devices(session: Session, device_ids: set[int] | None) -> list[Known]:
+    bound = aliased(Binding)
+    query = (
+        select(
+            Device.id,
+            Device.key,
+            Device.company_id,
+            Device.unit_id,
+            Device.gateway_id,
+            Device.revoked_at.is_not(None),
+            Device.password_hash,
+            Device.is_online,
+            Device.online_changed_at.is_not(None),
+            Asset.id,
+            Asset.unit_id,
+            Asset.type_id,
+        )
+        .outerjoin(bound, (bound.device_id == Device.id) & bound.ends_at.is_(None))
+        .outerjoin(Asset, Asset.id == bound.asset_id)
+    )
+    if device_ids is not None:
+        query = query.where(Device.id.in_(device_ids))
+    return [Known(*tuple(row)) for row in session.execute(query)]
+
+
+def _metrics(session: Session, devices: Iterable[Known]) -> dict[int, dict[str, Metric]]:
+    by_company: dict[int, set[int]] = {}
+    for device in devices:
+        if device.asset_type_id is not None:
+            by_company.setdefault(device.company_id, set()).add(device.asset_type_id)
+    found: dict[int, dict[str, Metric]] = {}
+    for company_id, type_ids in by_company.items():
+        found |= types.metrics(session, company_id, type_ids)
+    session.expunge_all()
+    return found
+
+
+def _grown(column: _Array, room: int) -> Any:  # noqa: ANN401 - the same kind of array
+    grown = np.zeros(room, column.dtype)
+    grown[: len(column)] = column
+    return grown

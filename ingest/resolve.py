@@ -1,0 +1,205 @@
+"""What a decoded batch stands for: its readings under their series, its reports under their devices, its rejects.
+
+For the pipeline. Decides who may speak, what a metric can hold, and what rules may use; a message, or a child's
+part of a gateway's message, is used whole or not at all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from ingest.batch import Batch
+from ingest.decoded import Decoded, Reason, Rejected, Source
+from ingest.device_alarms import Report
+from ingest.intake import NOBODY
+from ingest.registry import REFUSED, Known, Refusal, Registry
+from ingest.rejected import Reject
+from kernel import clock
+from telemetry.readings import Flag, Flags, Int64s, Mask, Readings, Texts
+from telemetry.series import Pair
+
+
+@dataclass(slots=True, eq=False)
+class Resolved:
+    """A batch resolved: the readings to store, and what is to be written beside them.
+
+    ``part``: where, among the readings, each part begins (int64[p]); ``part_device``: whose it is. ``for_rules``:
+    which readings rules use, None for all. ``words`` are (message, device id) of what was said besides readings and
+    alarms. ``skews`` are (device id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
+    """
+
+    batch: Batch
+    now: datetime
+    readings: Readings
+    part: Int64s
+    part_device: Int64s
+    for_rules: Mask | None = None
+    reports: list[Report] = field(default_factory=list)
+    statuses: dict[int, bool] = field(default_factory=dict)
+    attributes: dict[int, dict[str, object]] = field(default_factory=dict)
+    words: list[tuple[int, int]] = field(default_factory=list)
+    skews: list[tuple[int, int]] = field(default_factory=list)
+    rejects: list[Rejected] = field(default_factory=list)
+    fresh_assets: set[int] = field(default_factory=set)
+
+    @property
+    def is_more_than_readings(self) -> bool:
+        """Whether anything is to be written besides readings and what rules make of them."""
+        return bool(self.reports or self.statuses or self.attributes or self.rejects)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Resolves batches against a registry.
+
+    ``name`` gives pairs that were never stored their series.
+    """
+
+    registry: Registry
+    name: Callable[[Sequence[Pair]], dict[Pair, int]]
+
+    def resolve(self, batch: Batch, decoded: Decoded, now: datetime) -> Resolved:
+        """Return what a batch stands for; may wait for the database where there are new series."""
+        registry = self.registry
+        unseen = registry.meet(decoded)
+        if unseen:
+            registry.give(self.name(unseen))
+        rejects = list(decoded.rejected)
+        flags = self._quality(decoded)
+        kept = self._usable(decoded, flags, rejects)
+        resolved = self._readings(batch, decoded, flags, kept, now)
+        resolved.rejects = rejects
+        resolved.fresh_assets = {asset for pair in unseen if (asset := registry.asset_of(pair[0])) is not None}
+        self._words(decoded, resolved)
+        resolved.skews = self._skews(batch, decoded)
+        return resolved
+
+    # Readings ---------------------------------------------------------------------------------------------------
+
+    def _readings(self, batch: Batch, decoded: Decoded, flags: Flags, kept: Int64s | None, now: datetime) -> Resolved:
+        message, pair, text = decoded.message, decoded.pair, decoded.text
+        ts_ms, value = decoded.ts_ms, decoded.value
+        if kept is not None:
+            message, pair, flags = message[kept], pair[kept], flags[kept]
+            ts_ms, value = ts_ms[kept], value[kept]
+            text = None if text is None else _some([text[row] for row in kept.tolist()])
+        device = self.registry.device[pair]
+        begins = np.ones(len(pair), np.bool_)
+        begins[1:] = (message[1:] != message[:-1]) | (device[1:] != device[:-1])
+        part = np.flatnonzero(begins)
+        readings = Readings(self.registry.series[pair], ts_ms, value, text, flags)
+        for_rules = None if not self.registry.has_limits else (flags & Flag.BAD) == 0
+        return Resolved(batch, now, readings, part, device[part], for_rules)
+
+    def _quality(self, decoded: Decoded) -> Flags:
+        if not self.registry.has_limits or not len(decoded):
+            return decoded.flags
+        impossible = self.registry.is_impossible(decoded.pair, decoded.value)
+        return np.where(impossible, decoded.flags | np.uint8(Flag.BAD), decoded.flags)
+
+    def _usable(self, decoded: Decoded, flags: Flags, rejects: list[Rejected]) -> Int64s | None:
+        """Set aside the parts that may not be used; return the rows that stay, None for all."""
+        bad = dict(self._refused(decoded)) | dict(self._wrong_texts(decoded, flags))
+        if not bad:
+            return None
+        stays = np.ones(len(decoded), np.bool_)
+        pairs = decoded.names.pairs
+        blamed: dict[tuple[int, int], Rejected] = {}
+        for row, why in bad.items():
+            blamed.setdefault((why.message, pairs[decoded.pair[row]][0]), why)
+        rejects.extend(blamed.values())
+        for message, source in blamed:
+            begin, end = np.searchsorted(decoded.message, (message, message + 1)).tolist()
+            for row in range(begin, end):
+                stays[row] &= pairs[decoded.pair[row]][0] != source
+        return np.flatnonzero(stays)
+
+    def _refused(self, decoded: Decoded) -> Iterator[tuple[int, Rejected]]:
+        for row in np.flatnonzero(self.registry.series[decoded.pair] == REFUSED).tolist():
+            pair = int(decoded.pair[row])
+            why = self.registry.refusal(pair)
+            yield row, Rejected(int(decoded.message[row]), why.reason, why.detail, self.registry.named(pair))
+
+    def _wrong_texts(self, decoded: Decoded, flags: Flags) -> Iterator[tuple[int, Rejected]]:
+        if decoded.text is None:
+            return
+        for row, text in enumerate(decoded.text):
+            if text is None or flags[row] & Flag.EXACT:
+                continue
+            pair = int(decoded.pair[row])
+            metric = decoded.names.pairs[pair][1]
+            if self.registry.is_numeric[pair]:
+                detail = f"“{metric}” is a number and was sent as a text"
+                yield row, Rejected(int(decoded.message[row]), Reason.WRONG_TYPE, detail, self.registry.named(pair))
+
+    def _skews(self, batch: Batch, decoded: Decoded) -> list[tuple[int, int]]:
+        found = []
+        for row, said_ms in zip(decoded.skewed.tolist(), decoded.device_ts_ms.tolist(), strict=True):
+            device_id = int(self.registry.device[decoded.pair[row]])
+            if device_id:
+                found.append((device_id, said_ms - int(batch.received_ms[decoded.message[row]])))
+        return found
+
+    # What was said besides --------------------------------------------------------------------------------------
+
+    def _words(self, decoded: Decoded, resolved: Resolved) -> None:
+        """Sort out alarms, statuses, attributes, and what nobody here understands yet."""
+        for alarm in decoded.alarms:
+            device = self._speaker(alarm.message, alarm.device, resolved)
+            if device is not None:
+                resolved.reports.append(Report(alarm, device))
+        for status in decoded.statuses:
+            device = self._speaker(status.message, status.device, resolved)
+            if device is not None:
+                resolved.statuses[device.id] = status.is_online
+                resolved.words.append((status.message, device.id))
+        for said in decoded.attributes:
+            device = self._speaker(said.message, said.device, resolved)
+            if device is not None:
+                resolved.attributes.setdefault(device.id, {}).update(said.attributes)
+                resolved.words.append((said.message, device.id))
+        for reply in decoded.replies:
+            detail = f"no command {reply.command_id} was sent to {reply.device}"
+            resolved.rejects.append(Rejected(reply.message, Reason.UNKNOWN_COMMAND, detail, reply.device))
+        for message in decoded.sparkplug:
+            detail = "Sparkplug B is kept until a decoder for it is set up"
+            resolved.rejects.append(Rejected(message, Reason.NOT_DECODED, detail, ""))
+
+    def _speaker(self, message: int, key: str, resolved: Resolved) -> Known | None:
+        verdict = self.registry.speaker(Source(key))
+        if isinstance(verdict, Refusal):
+            resolved.rejects.append(Rejected(message, verdict.reason, verdict.detail, key))
+            return None
+        return verdict
+
+    # Rejects ----------------------------------------------------------------------------------------------------
+
+    def device_of(self, reject: Rejected) -> int:
+        """Return the id under which a reject is counted."""
+        device = self.registry.device_by_key(reject.device)
+        return NOBODY if device is None else device.id
+
+    def kept(self, batch: Batch, rejects: Sequence[Rejected]) -> list[tuple[int, Reject]]:
+        """Return rejects with their bytes, by message; each message once for each reason."""
+        once: dict[tuple[int, Reason], Rejected] = {}
+        for reject in rejects:
+            once.setdefault((reject.message, reject.reason), reject)
+        return [(reject.message, self._whole(batch, reject)) for reject in once.values()]
+
+    def _whole(self, batch: Batch, reject: Rejected) -> Reject:
+        device = self.registry.device_by_key(reject.device)
+        return Reject(
+            topic=batch.topics[reject.message],
+            payload=batch.payloads[reject.message],
+            received_at=clock.from_ms(int(batch.received_ms[reject.message])),
+            reason=str(reject.reason),
+            detail=reject.detail,
+            device_key=reject.device or None,
+            unit_id=None if device is None else device.unit_id,
+        )
+
+
+def _some(texts: Texts) -> Texts | None:
+    return texts if any(text is not None for text in texts) else None

@@ -1,0 +1,264 @@
+"""Ingest as it runs in a process: an edge to MQTT, the data path behind it, and time passing beside.
+
+It lives in a thread of its own with its own event loop, so that pages of the same process do not slow it. The path
+runs in one worker thread, where batches and ticks take turns; the loop keeps the sockets alive meanwhile.
+"""
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import uvloop
+from sqlalchemy.orm import Session, sessionmaker
+
+from ingest import endpoint
+from ingest.batch import Batch, IntakeCounters, Limits
+from ingest.consumer import Consumer, Terms
+from ingest.credentials import Checker
+from ingest.patience import TRANSIENT, Patience
+from ingest.pipeline import Pipeline
+from ingest.publisher import Outgoing
+from kernel import clock, log
+from kernel.errors import Unavailable
+from kernel.settings import Settings
+from telemetry.store import TelemetryStore
+
+if TYPE_CHECKING:
+    from ingest.broker import EmbeddedBroker
+
+TICK_S: Final = 0.25
+LOOK_S: Final = 0.5
+"""How often changes are looked for; a revoked device must be cut off within two seconds."""
+COMPACT_EVERY_S: Final = 2.0
+EXPIRE_EVERY_S: Final = 6 * 3600.0
+START_S: Final = 60.0
+STOP_S: Final = 40.0
+
+Answer = TypeVar("Answer")
+
+_log = log.of(__name__)
+
+
+def share_interpreter() -> None:
+    """Let the threads of this process take turns every tenth of a millisecond.
+
+    The path gives the interpreter away at each array operation, and with Python's own 5 ms would wait that long,
+    a hundred times a batch, for the loop that reads the socket. The price is a few per cent for the switching.
+    """
+    sys.setswitchinterval(0.0001)
+
+
+class Ingest:
+    """The ingest part of a process. ``start`` returns when it receives, ``stop`` when all it took is done."""
+
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: TelemetryStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._patience = Patience()
+        self._pipeline = Pipeline(sessions, store, patience=self._patience)
+        self._checker = Checker()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="ingest-path")
+        self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
+        self._started: Future[None] = Future()
+        self._edge: Consumer | EmbeddedBroker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._failure: str | None = None
+        self._tick_trouble: str | None = None
+
+    # For the process --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load what there is and begin to receive.
+
+        Raises:
+            Misconfigured: the address of the broker cannot be used.
+            Unavailable: the database did not answer in time.
+        """
+        self._thread.start()
+        try:
+            self._started.result(timeout=START_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Take no more, finish and acknowledge what was received, write the books, and return."""
+        self._patience.hurry()
+        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(STOP_S)
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def trouble(self) -> str | None:
+        """Return what is wrong, or None: the readiness question of this part."""
+        if self._failure is not None:
+            return self._failure
+        if self._patience.trouble is not None:
+            return self._patience.trouble
+        if not self._thread.is_alive():
+            return "ingest is not running"
+        if isinstance(self._edge, Consumer) and not self._edge.counters.is_connected:
+            return f"the MQTT broker is not connected: {self._edge.counters.last_error or 'not yet'}"
+        return self._tick_trouble
+
+    def healthy(self) -> bool:
+        """Return whether nothing is wrong."""
+        return self.trouble() is None
+
+    @property
+    def counters(self) -> IntakeCounters:
+        """What passed through the edge since the start."""
+        return IntakeCounters() if self._edge is None else self._edge.counters
+
+    @property
+    def port(self) -> int:
+        """The port of the embedded broker.
+
+        Raises:
+            Unavailable: there is none, or it does not run.
+        """
+        if self._edge is None or isinstance(self._edge, Consumer):
+            raise Unavailable("The embedded MQTT broker is not running.")
+        return self._edge.port
+
+    def publish(self, message: Outgoing) -> "Future[None]":
+        """Send a message to a device, from any thread.
+
+        The future fails with ``Unavailable`` when there is no connection.
+        """
+        if self._loop is None or self._edge is None:
+            raise Unavailable("Ingest is not running.")
+        return asyncio.run_coroutine_threadsafe(self._publish(message), self._loop)
+
+    async def _publish(self, message: Outgoing) -> None:
+        if self._edge is not None:
+            await self._edge.publish(message)
+
+    # The thread -------------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        share_interpreter()
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._run())
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: said at start, or seen by readiness
+            self._failure = f"ingest ended: {type(error).__name__}: {error}"
+            if self._started.done():
+                _log.error("ingest ended", exc_info=error)
+            else:
+                self._started.set_exception(error)
+
+    async def _run(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        await self._in_worker(self._pipeline.load)
+        edge = self._consumer() if self._settings.mqtt_url else self._broker()
+        receiving = await self._open(edge)
+        self._edge = edge
+        beside = [asyncio.create_task(self._tick_for_ever()), asyncio.create_task(self._keep_house())]
+        stopped = asyncio.create_task(self._stopping.wait())
+        self._started.set_result(None)
+        await asyncio.wait((receiving, stopped), return_when=asyncio.FIRST_COMPLETED)
+        for task in beside:
+            task.cancel()
+        await edge.stop()
+        stopped.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await receiving
+        await self._write_last_books()
+
+    def _consumer(self) -> Consumer:
+        terms = Terms(receive_maximum=self._settings.mqtt_receive_maximum)
+        where = endpoint.parse(self._settings.mqtt_url or "")
+        return Consumer(where, self._process, terms=terms, limits=self._limits())
+
+    def _broker(self) -> "EmbeddedBroker":
+        # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
+        from ingest.broker import EmbeddedBroker
+
+        return EmbeddedBroker(self._settings.mqtt_bind, self._process, self._recognise, limits=self._limits())
+
+    async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":
+        """Begin to receive; return what runs until the edge has stopped."""
+        if isinstance(edge, Consumer):
+            return asyncio.create_task(edge.run())
+        await edge.start()
+        assert self._stopping is not None  # noqa: S101 - set by the caller
+        return asyncio.create_task(_until(self._stopping))
+
+    def _limits(self) -> Limits:
+        return Limits(messages=self._settings.batch_messages, wait_ms=self._settings.batch_wait_ms)
+
+    async def _process(self, batch: Batch) -> Sequence[Outgoing]:
+        return await self._in_worker(lambda: self._pipeline.process(batch))
+
+    def _recognise(self, user: str, password: str, _client: str) -> str | None:
+        device = self._pipeline.registry.device_by_key(user)
+        if device is None or device.is_revoked or device.password_hash is None:
+            return None
+        return user if self._checker.is_right(password, device.password_hash) else None
+
+    async def _in_worker(self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    # Beside the path --------------------------------------------------------------------------------------------
+
+    async def _tick_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        look_at = loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            is_look_due = loop.time() >= look_at
+            try:
+                await self._in_worker(lambda: self._pipeline.run_timers(clock.now()))
+                if is_look_due:
+                    await self._look()
+                    look_at = loop.time() + LOOK_S
+                self._tick_trouble = None
+            except TRANSIENT as error:
+                self._tick_trouble = f"database: {type(error).__name__}"
+            except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
+                self._tick_trouble = f"a tick failed: {type(error).__name__}"
+                _log.error("tick failed", exc_info=error)
+
+    async def _look(self) -> None:
+        """See what people changed, try again what they asked for, and write the books."""
+        changed = await self._in_worker(lambda: self._pipeline.follow_changes(clock.now()))
+        if self._edge is not None and not isinstance(self._edge, Consumer):
+            for device in changed.cut:
+                self._edge.disconnect(device)
+        for message in await self._in_worker(self._pipeline.replay):
+            if self._edge is not None:
+                self._edge.publish(message)
+        await self._in_worker(lambda: self._pipeline.keep_books(clock.now()))
+
+    async def _keep_house(self) -> None:
+        """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""
+        loop = asyncio.get_running_loop()
+        expire_at = loop.time()
+        while True:
+            try:
+                while await asyncio.to_thread(self._store.compact):
+                    pass
+                if self._store.can_expire and loop.time() >= expire_at:
+                    before = clock.now() - timedelta(days=self._settings.retention_days)
+                    await asyncio.to_thread(self._store.expire, clock.to_ms(before))
+                    expire_at = loop.time() + EXPIRE_EVERY_S
+            except Unavailable as error:
+                _log.warning("the telemetry store could not tidy up", reason=str(error))
+            await asyncio.sleep(COMPACT_EVERY_S)
+
+    async def _write_last_books(self) -> None:
+        try:
+            await self._in_worker(lambda: self._pipeline.close_books(clock.now()))
+        except TRANSIENT as error:
+            _log.warning("the last counts could not be written", reason=type(error).__name__)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,111 @@
+"""The database: one engine a process, sessions, the declarative base and the column types all tables share.
+
+Sessions are committed at the edge only (a request, a batch, a delivery, a tick), never inside a verb.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, Numeric, String, create_engine, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from kernel.errors import Misconfigured
+
+Json = dict[str, Any]
+
+Id = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
+"""A row's identity: an integer inside, never shown on a public page."""
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+"""An instant in UTC."""
+Name = Annotated[str, mapped_column(String(200))]
+Quantity = Annotated[Decimal, mapped_column(Numeric(18, 6))]
+"""A quantity in the part's own unit, exact to a millionth."""
+Money = Annotated[Decimal, mapped_column(Numeric(18, 4))]
+"""An amount in the company's currency."""
+
+
+class Row(DeclarativeBase):
+    """The base of every table."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as written
+        datetime: DateTime(timezone=True),
+        Json: JSONB,
+        list[Any]: JSONB,
+    }
+
+
+class Named:
+    """A thing with a name in the company's language and, where they differ, one in Chinese."""
+
+    name: Mapped[Name]
+    name_zh: Mapped[str | None] = mapped_column(String(200))
+
+    def called(self, language: str) -> str:
+        """Return the name to show a reader of ``language`` (``en`` or ``zh``)."""
+        return (self.name_zh or self.name) if language == "zh" else self.name
+
+
+def connect(url: str, *, pool: int = 12) -> Engine:
+    """Return an engine whose every connection speaks UTC and commits durably.
+
+    Raises:
+        Misconfigured: the URL is not one of PostgreSQL through psycopg.
+    """
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    if not url.startswith("postgresql+psycopg://"):
+        raise Misconfigured("FIXWRIGHT_DATABASE_URL must start with postgresql+psycopg://")
+    return create_engine(
+        url,
+        pool_size=pool,
+        max_overflow=4,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        # Errors are logged and kept with deliveries: they must not carry the names and numbers that were being stored.
+        hide_parameters=True,
+        connect_args={"options": "-c timezone=UTC -c synchronous_commit=on", "connect_timeout": 5},
+    )
+
+
+def sessions(engine: Engine, *, secret: bytes, witness: Path | None = None) -> sessionmaker[Session]:
+    """Return the factory of sessions; ``secret`` seals the audit entries that their transactions write.
+
+    ``witness`` is a file outside of the database in which ``audit.witness`` keeps how far the trail has come.
+    """
+    return sessionmaker(engine, expire_on_commit=False, info={"secret": secret, "witness": witness})
+
+
+@contextmanager
+def transaction(factory: sessionmaker[Session]) -> Iterator[Session]:
+    """Open a session, commit it when the block ends well, roll it back when it does not."""
+    with factory() as session, session.begin():
+        yield session
+
+
+def require_durable(engine: Engine) -> None:
+    """Refuse a server that would acknowledge what it may lose (promises P1 and P2).
+
+    Raises:
+        Misconfigured: ``fsync`` or ``full_page_writes`` is off at the server.
+    """
+    with engine.connect() as connection:
+        for name in ("fsync", "full_page_writes"):
+            if connection.execute(text(f"SHOW {name}")).scalar_one() != "on":
+                raise Misconfigured(
+                    "PostgreSQL runs with {name} = off, so a power cut could lose acknowledged alarms. Switch it on.",
+                    name=name,
+                )

@@ -1,0 +1,1 @@
+"""The work: orders and requests, dispatch, plans, parts."""

@@ -1,0 +1,1 @@
+"""Who gets the order: filters, scores, the grab pool, and the stored reason."""

@@ -1,0 +1,209 @@
+"""From alarms to orders: one fault has one open order, however often and through whom it is reported (P3).
+
+The fault is the alarm's subject and type (``asset:12/overheat``). A raise opens the fault's order or joins the
+open one; a more severe alarm makes it more urgent; a clear notes the recovery and closes nothing. A fault that
+comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the finish
+opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
+
+These functions are subscribers of the outbox: each runs in a transaction of its own.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from kernel import audit, events
+from kernel.db import Json
+from maintenance.orders import desk, timeline, urgency
+from maintenance.orders.desk import Draft
+from maintenance.orders.events import OrderPriorityRaised
+from maintenance.orders.models import Entry, Order
+from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
+from rules.models import Alarm
+
+COMES_BACK_WITHIN: Final = timedelta(days=14)
+DEVICE_CODES_FROM: Final = "minor"
+"""The least severity from which a code that a device reports by itself opens an order."""
+
+
+def on_raised(session: Session, event: AlarmRaised, now: datetime) -> None:
+    """Open the order of a fault that was raised, or join the open one."""
+    alarm = session.get_one(Alarm, event.alarm_id)
+    desk.hold_subject(session, alarm.subject)
+    order = desk.open_of_fault(session, fault_key(alarm))
+    is_after_repair = order is not None and order.finished_at is not None and alarm.detected_at > order.finished_at
+    if order is not None and order.phase == "verified" and is_after_repair:
+        desk.move(session, order, "close", actor="system", now=now)
+        order = None
+    if order is None:
+        if wants_order(alarm):
+            _open(session, alarm, now)
+        return
+    _join(session, order, alarm, 1, now)
+    if order.phase == "done" and is_after_repair:
+        desk.move(session, order, "reopen", actor="system", now=now)
+
+
+def on_repeated(session: Session, event: AlarmRepeated, now: datetime) -> None:
+    """Count a fault that its device reported again; it may have no order, and that is well."""
+    alarm = session.get_one(Alarm, event.alarm_id)
+    desk.hold_subject(session, alarm.subject)
+    if (order := desk.open_of_fault(session, fault_key(alarm))) is not None:
+        _join(session, order, alarm, event.times, now)
+
+
+def on_severity_changed(session: Session, event: AlarmSeverityChanged, now: datetime) -> None:
+    """Make the order of a fault that got worse more urgent, or open it if it is severe enough only now."""
+    alarm = session.get_one(Alarm, event.alarm_id)
+    desk.hold_subject(session, alarm.subject)
+    order = desk.open_of_fault(session, fault_key(alarm))
+    if order is None:
+        if alarm.is_active and wants_order(alarm):
+            _open(session, alarm, now)
+        return
+    priority = urgency.of_severity(event.after)
+    if priority < order.priority:
+        _raise_priority(session, order, priority, event.after, now)
+
+
+def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
+    """Note in the fault's order that the signal is back to normal."""
+    alarm = session.get_one(Alarm, event.alarm_id)
+    desk.hold_subject(session, alarm.subject)
+    order = desk.open_of_fault(session, fault_key(alarm))
+    if order is None or order.alarm_id != alarm.id:
+        return
+    order.recovered_at = alarm.ended_at or now
+    session.flush()
+    timeline.write(session, order, "alarm", actor="system", now=now, detail={"alarm_id": alarm.id, "what": "cleared"})
+    desk.tell_joined(session, order, "system", now)
+
+
+def fault_key(alarm: Alarm) -> str:
+    """Return what names the fault behind an alarm, the same for every raise of it."""
+    return f"{alarm.subject}/{alarm.type_key}"
+
+
+def wants_order(alarm: Alarm) -> bool:
+    """Return whether an alarm is severe enough for an order by its type's setting."""
+    least = alarm.alarm_type.order_from if alarm.alarm_type else DEVICE_CODES_FROM
+    return least is not None and urgency.is_at_least(alarm.severity, least)
+
+
+def order_of(session: Session, alarm: Alarm) -> Order | None:
+    """Return the order that an alarm opened or joined, for its page, or None."""
+    stood = or_(Order.closed_at.is_(None), Order.closed_at > alarm.detected_at)
+    return session.scalars(
+        select(Order)
+        .where(or_(Order.alarm_id == alarm.id, (Order.fault_key == fault_key(alarm)) & stood))
+        .order_by(Order.alarm_id != alarm.id, Order.id)
+        .limit(1)
+    ).first()
+
+
+def _open(session: Session, alarm: Alarm, now: datetime) -> Order:
+    previous = _repaired_lately(session, alarm)
+    kind = alarm.alarm_type
+    order = desk.open_order(
+        session,
+        Draft(
+            company_id=alarm.company_id,
+            unit_id=alarm.unit_id,
+            origin="alarm",
+            title=kind.name if kind else (alarm.message or alarm.type_key),
+            title_zh=kind.name_zh if kind else None,
+            description=alarm.message,
+            priority=urgency.of_severity(alarm.severity),
+            asset=alarm.asset,
+            alarm_id=alarm.id,
+            fault_key=fault_key(alarm),
+            previous_id=previous.id if previous else None,
+        ),
+        actor="system",
+        now=now,
+    )
+    order.last_seen_at = alarm.last_seen_at
+    timeline.write(session, order, "alarm", actor="system", now=now, detail=_as_raised(alarm))
+    if previous is not None:
+        previous.rework += 1
+        session.flush()
+        timeline.write(session, order, "link", actor="system", now=now, detail=_link("came_back", previous))
+        timeline.write(session, previous, "link", actor="system", now=now, detail=_link("did_not_hold", order))
+    return order
+
+
+def _join(session: Session, order: Order, alarm: Alarm, times: int, now: datetime) -> None:
+    """Count an alarm in the fault's open order; a burst of them stays one line of its timeline."""
+    is_new = order.alarm_id != alarm.id
+    if is_new:
+        order.alarm_id, order.recovered_at = alarm.id, None
+    if (priority := urgency.of_severity(alarm.severity)) < order.priority:
+        _raise_priority(session, order, priority, alarm.severity, now)
+    desk.join(session, order, times=times, seen_at=alarm.last_seen_at, actor="system", now=now)
+    last = session.scalars(select(Entry).where(Entry.order_id == order.id).order_by(Entry.id.desc()).limit(1)).first()
+    if last is not None and last.kind == "alarm" and last.detail.get("what") == "again":
+        last.at, last.detail = now, {**last.detail, "alarm_id": alarm.id, "times": last.detail["times"] + times}
+        session.flush()
+        return
+    again: Json = {"what": "again", "alarm_id": alarm.id, "times": times}
+    timeline.write(session, order, "alarm", actor="system", now=now, detail=again)
+
+
+def _raise_priority(session: Session, order: Order, priority: int, severity: str, now: datetime) -> None:
+    before = order.priority
+    order.priority = priority
+    due = urgency.due(priority, order.created_at)
+    order.due_at = min(order.due_at or due, due)
+    session.flush()
+    detail: Json = {"what": "worse", "alarm_id": order.alarm_id, "severity": severity, "priority": priority}
+    timeline.write(session, order, "alarm", actor="system", now=now, detail=detail)
+    audit.record(
+        session,
+        "order.raise_priority",
+        subject=f"order:{order.id}",
+        actor="system",
+        at=now,
+        before={"priority": before},
+        after={"priority": priority},
+        company_id=order.company_id,
+    )
+    events.emit(
+        session,
+        OrderPriorityRaised(order.id, before, priority),
+        subject=f"order:{order.id}",
+        at=now,
+        actor="system",
+        unit_id=order.unit_id,
+    )
+
+
+def _repaired_lately(session: Session, alarm: Alarm) -> Order | None:
+    return session.scalars(
+        select(Order)
+        .where(
+            Order.fault_key == fault_key(alarm),
+            Order.phase == "closed",
+            Order.finished_at >= alarm.detected_at - COMES_BACK_WITHIN,
+        )
+        .order_by(Order.id.desc())
+        .limit(1)
+        .with_for_update()
+    ).first()
+
+
+def _as_raised(alarm: Alarm) -> Json:
+    return {
+        "what": "raised",
+        "alarm_id": alarm.id,
+        "severity": alarm.severity,
+        "message": alarm.message,
+        "metric": alarm.metric,
+        "value": alarm.value,
+        "limit": alarm.limit,
+    }
+
+
+def _link(what: str, order: Order) -> Json:
+    return {"what": what, "order_id": order.id, "number": order.number}

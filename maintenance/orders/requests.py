@@ -1,0 +1,284 @@
+"""Fault reports: made by scanning a label or by a person, and what becomes of them.
+
+A report becomes an order at once, joins one, or waits for triage, as its kind of work says (``kinds``). All its
+words, photos and contact move along, in both directions: the order shows the report, the report its order, and
+whoever reported is told each decision on the tracking page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from assets.models import Asset
+from kernel import audit, events, ids, numbering
+from kernel.db import Json
+from kernel.errors import Conflict, Invalid, NotFound
+from kernel.models import File
+from maintenance.orders import desk, kinds, lifecycle, timeline, urgency
+from maintenance.orders.events import RequestDecided, RequestMade
+from maintenance.orders.models import Entry, Order, Request
+from people import scope
+from people.scope import Viewer
+
+WAITING = ("new", "held")
+TRACKED_FOR = timedelta(days=90)
+LONGEST = 2000
+KIND = "corrective"
+"""The kind of work a report becomes, and whose setting decides over its triage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A fault in the words of whoever noticed it, and how to reach them."""
+
+    what: str
+    contact_name: str | None = None
+    contact_phone: str | None = None
+    contact_email: str | None = None
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A request and the secret of its tracking link, which is shown now and never again."""
+
+    request: Request
+    token: str
+
+
+def make(
+    session: Session,
+    asset: Asset,
+    report: Report,
+    *,
+    origin: str,
+    actor: str,
+    now: datetime,
+    photos: Sequence[File] = (),
+    known: Order | None = None,
+) -> Made:
+    """Take a report on an asset and let it become an order, join one or wait, in this transaction.
+
+    ``origin`` is ``scan``, ``person``, ``mail`` …; ``known`` is the open order of the asset that the reporter
+    recognised as the same fault.
+
+    Raises:
+        Invalid: nothing is said, or too much.
+    """
+    what = report.what.strip()
+    if not what:
+        raise Invalid("Please say what is wrong.", field="what")
+    if len(what) > LONGEST:
+        raise Invalid("Please write at most {most} characters.", field="what", most=LONGEST)
+    desk.hold_subject(session, f"asset:{asset.id}")
+    token = ids.token()
+    request = Request(
+        company_id=asset.company_id,
+        unit_id=asset.unit_id,
+        number=f"RQ-{now.year}-{numbering.draw(session, f'request/{asset.company_id}/{now.year}'):06}",
+        origin=origin,
+        asset=asset,
+        what=what,
+        contact_name=_cut(report.contact_name, 100),
+        contact_phone=_cut(report.contact_phone, 40),
+        contact_email=_cut(report.contact_email, 200),
+        language=report.language,
+        created_at=now,
+        track_hash=ids.fingerprint(token),
+        track_expires_at=now + TRACKED_FOR,
+    )
+    session.add(request)
+    session.flush()
+    timeline.write(
+        session, request, "comment", actor=actor, now=now, text=what, is_public=True, detail={"what": "report"}
+    )
+    for file in photos:
+        timeline.write(session, request, "photo", actor=actor, now=now, is_public=True, file=file)
+    _audit(session, request, "make", actor, now, after={"number": request.number, "asset_id": asset.id})
+    _emit(session, request, RequestMade(request.id), actor, now)
+    _settle(session, request, known, now)
+    return Made(request, token)
+
+
+def suggest(session: Session, asset: Asset) -> Order | None:
+    """Return the open order of an asset that a report most likely belongs to: the most urgent, then the newest."""
+    return next(iter(desk.open_of_asset(session, asset.id)), None)
+
+
+def find(session: Session, request_id: int, viewer: Viewer) -> Request:
+    """Return a request that the viewer may triage, locked until the transaction ends.
+
+    Raises:
+        NotFound: it does not exist or lies outside the viewer's sight.
+    """
+    seen = scope.find(session, Request, request_id, viewer, "requests.read")
+    scope.require(session, viewer, "requests.triage", seen.unit_id)
+    request = session.get(Request, seen.id, with_for_update=True, populate_existing=True)
+    if request is None:
+        raise NotFound("There is nothing here, or it is not yours to see.")
+    return request
+
+
+def accept(
+    session: Session,
+    request: Request,
+    *,
+    actor: str,
+    now: datetime,
+    priority: int | None = None,
+    title: str | None = None,
+) -> Order:
+    """Make a waiting request an order.
+
+    Raises:
+        Conflict: it has been decided already.
+    """
+    _require_waiting(request)
+    asset = request.asset
+    draft = desk.about(
+        asset,
+        origin=request.origin,
+        title=title or _first_line(request.what),
+        description=request.what,
+        kind=KIND,
+        priority=priority or urgency.of_report(asset.criticality),
+    )
+    order = desk.open_order(session, draft, actor=actor, now=now)
+    _move_along(session, request, order, "accepted", actor, now)
+    return order
+
+
+def join(session: Session, request: Request, order: Order, *, actor: str, now: datetime) -> Order:
+    """Add a waiting request to an open order of the same asset: another report of one fault.
+
+    Raises:
+        Conflict: the request has been decided already, or the order has ended.
+        Invalid: the order is about another asset.
+    """
+    _require_waiting(request)
+    order = desk.locked(session, order.id)
+    if order.asset_id != request.asset_id:
+        raise Invalid("This order is about another asset.", field="order_id")
+    if order.phase in lifecycle.ENDED:
+        raise Conflict("This order has ended. Accept the request as a new order instead.")
+    desk.join(session, order, times=1, seen_at=request.created_at, actor=actor, now=now)
+    _move_along(session, request, order, "joined", actor, now)
+    return order
+
+
+def hold(session: Session, request: Request, *, reason: str, actor: str, now: datetime) -> Request:
+    """Put a request aside until something is known; the reporter reads the reason.
+
+    Raises:
+        Conflict: it has been decided already.
+        Invalid: no reason is given.
+    """
+    return _decide(session, request, "held", _reason(reason), actor, now)
+
+
+def decline(session: Session, request: Request, *, reason: str, actor: str, now: datetime) -> Request:
+    """Decline a request; the reporter reads the reason.
+
+    Raises:
+        Conflict: it has been decided already.
+        Invalid: no reason is given.
+    """
+    return _decide(session, request, "declined", _reason(reason), actor, now)
+
+
+def withdraw(session: Session, request: Request, *, actor: str, now: datetime) -> Request:
+    """Take a waiting request back, by whoever made it.
+
+    Raises:
+        Conflict: it has been decided already.
+    """
+    return _decide(session, request, "withdrawn", None, actor, now)
+
+
+def _settle(session: Session, request: Request, known: Order | None, now: datetime) -> None:
+    """Decide over a new request as far as no person is needed (see ``kinds``)."""
+    kind = kinds.of(session, request.company_id, KIND)
+    waits = kinds.setting(kind, "triage", ("open_order",))
+    if known is not None:
+        known = desk.locked(session, known.id)
+        if known.asset_id == request.asset_id and known.phase not in lifecycle.ENDED:
+            join(session, request, known, actor="system", now=now)
+            return
+    suggested = suggest(session, request.asset)
+    if "always" in waits or (suggested is not None and "open_order" in waits):
+        return
+    if suggested is None:
+        accept(session, request, actor="system", now=now)
+    else:
+        join(session, request, suggested, actor="system", now=now)
+
+
+def _move_along(session: Session, request: Request, order: Order, state: str, actor: str, now: datetime) -> None:
+    request.order_id = order.id
+    session.flush()
+    session.execute(update(Entry).where(Entry.request_id == request.id).values(order_id=order.id))
+    _decide(session, request, state, None, actor, now)
+
+
+def _decide(session: Session, request: Request, state: str, reason: str | None, actor: str, now: datetime) -> Request:
+    _require_waiting(request)
+    before = request.state
+    request.state, request.reason = state, reason
+    request.decided_at, request.decided_by = now, actor
+    session.flush()
+    detail: Json = {"verb": state, "before": before, "after": state}
+    timeline.write(session, request, "move", actor=actor, now=now, text=reason or "", detail=detail, is_public=True)
+    _audit(session, request, state, actor, now, before={"state": before}, after={"state": state, "reason": reason})
+    _emit(session, request, RequestDecided(request.id, state), actor, now)
+    return request
+
+
+def _require_waiting(request: Request) -> None:
+    if request.state not in WAITING:
+        raise Conflict("This request has been decided already: it is {state}.", state=request.state)
+
+
+def _reason(reason: str) -> str:
+    if not reason.strip():
+        raise Invalid("Please give a reason.", field="reason")
+    return reason.strip()[:500]
+
+
+def _first_line(what: str) -> str:
+    return what.strip().splitlines()[0][:120]
+
+
+def _cut(text: str | None, most: int) -> str | None:
+    return (text or "").strip()[:most] or None
+
+
+def waiting(session: Session, viewer: Viewer, *, limit: int = 100) -> Sequence[Request]:
+    """Return the requests within the viewer's sight that wait for a decision, the oldest first."""
+    return session.scalars(
+        select(Request)
+        .where(scope.visible(Request, viewer, "requests.read"), Request.state.in_(WAITING))
+        .order_by(Request.id)
+        .limit(limit)
+    ).all()
+
+
+def _audit(
+    session: Session, request: Request, verb: str, actor: str, now: datetime, *, after: Json, before: Json | None = None
+) -> None:
+    audit.record(
+        session,
+        f"request.{verb}",
+        subject=f"request:{request.id}",
+        actor=actor,
+        at=now,
+        before=before,
+        after=after,
+        company_id=request.company_id,
+    )
+
+
+def _emit(session: Session, request: Request, happening: object, actor: str, now: datetime) -> None:
+    events.emit(session, happening, subject=f"request:{request.id}", at=now, actor=actor, unit_id=request.unit_id)

@@ -1,0 +1,1 @@
+"""Spare parts: the ledger of movements, reservations, stock by place."""

@@ -1,0 +1,1 @@
+"""Work that comes again: recurrence, occurrences, checklists."""

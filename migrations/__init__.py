@@ -1,0 +1,1 @@
+"""The database's history: Alembic migrations, run by ``fixwright up`` and ``fixwright migrate``."""

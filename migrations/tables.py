@@ -1,0 +1,29 @@
+"""All tables of the product, imported so that the metadata is complete."""
+
+import assets.models
+import ingest.models
+import kernel.models
+import maintenance.dispatch.models
+import maintenance.orders.models
+import maintenance.parts.models
+import maintenance.plans.models
+import people.models
+import qr.models
+import rules.models
+import telemetry.models
+from kernel.db import Row
+
+PACKAGES = (
+    kernel.models,
+    people.models,
+    telemetry.models,
+    assets.models,
+    rules.models,
+    ingest.models,
+    maintenance.orders.models,
+    maintenance.dispatch.models,
+    maintenance.plans.models,
+    maintenance.parts.models,
+    qr.models,
+)
+METADATA = Row.metadata

@@ -1,0 +1,1 @@
+"""Conditions, the columnar engine that evaluates them, and alarms."""

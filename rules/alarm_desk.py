@@ -1,0 +1,134 @@
+"""Which alarms a viewer is shown, the worst first: for the desk, an asset's page and the API (ALM-13).
+
+The desk holds what is open and what has cleared without anybody having taken note; the history holds everything.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnExpressionArgument, Select, func, or_, select, tuple_
+from sqlalchemy.orm import Session, joinedload
+
+from assets.models import Asset
+from people import scope
+from people.scope import Viewer
+from rules.models import Alarm, AlarmEntry
+from rules.rollup import RANK
+
+MOST_LINES = 500
+STATES = ("listed", "open", "cleared", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A filter of alarms; what is None or empty does not filter.
+
+    ``state``: *listed* (open, or cleared and not acknowledged), *open*, *cleared* or *all*. ``within`` takes an
+    asset with all its parts.
+    """
+
+    state: str = "listed"
+    severity: str | None = None
+    is_acknowledged: bool | None = None
+    within: int | None = None
+    device_id: int | None = None
+    site_id: int | None = None
+    type_key: str | None = None
+    text: str = ""
+
+
+def worst_first(
+    session: Session, viewer: Viewer, wanted: Wanted, *, after: tuple[int, int] | None = None, limit: int
+) -> Sequence[Alarm]:
+    """Return up to ``limit`` alarms by severity, then the newest first; ``after`` is (rank, id) of the one before."""
+    query = _query(session, viewer, wanted).order_by(RANK, Alarm.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(RANK, -Alarm.id) > (after[0], -after[1]))
+    return session.scalars(query).all()
+
+
+def newest_first(
+    session: Session, viewer: Viewer, wanted: Wanted, *, after: int | None = None, limit: int
+) -> Sequence[Alarm]:
+    """Return up to ``limit`` alarms, the newest first; ``after`` is the id of the one before."""
+    query = _query(session, viewer, wanted).order_by(Alarm.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(Alarm.id < after)
+    return session.scalars(query).all()
+
+
+def _query(session: Session, viewer: Viewer, wanted: Wanted) -> Select[Alarm]:
+    return (
+        select(Alarm)
+        .where(scope.visible(Alarm, viewer, "alarms.read"), *_conditions(session, viewer, wanted))
+        .options(
+            joinedload(Alarm.asset).joinedload(Asset.site),
+            joinedload(Alarm.device),
+            joinedload(Alarm.alarm_type),
+        )
+    )
+
+
+def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[ColumnExpressionArgument[bool]]:
+    if wanted.state == "listed":
+        yield or_(Alarm.is_active, ~Alarm.is_acknowledged)
+    elif wanted.state in {"open", "cleared"}:
+        yield Alarm.is_active if wanted.state == "open" else ~Alarm.is_active
+    if wanted.is_acknowledged is not None:
+        yield Alarm.is_acknowledged if wanted.is_acknowledged else ~Alarm.is_acknowledged
+    if wanted.within is not None:
+        path = session.scalar(
+            select(Asset.path).where(Asset.id == wanted.within, scope.visible(Asset, viewer, "alarms.read"))
+        )
+        below = select(Asset.id).where(Asset.path.startswith(path or "nothing", autoescape=True))
+        yield Alarm.asset_id.in_(below)
+    if wanted.site_id is not None:
+        yield Alarm.asset_id.in_(select(Asset.id).where(Asset.site_id == wanted.site_id))
+    for column, value in (
+        (Alarm.severity, wanted.severity),
+        (Alarm.device_id, wanted.device_id),
+        (Alarm.type_key, wanted.type_key),
+    ):
+        if value is not None:
+            yield column == value
+    if wanted.text:
+        yield or_(
+            Alarm.message.icontains(wanted.text, autoescape=True),
+            Alarm.type_key.icontains(wanted.text, autoescape=True),
+            Alarm.asset_id.in_(
+                select(Asset.id).where(
+                    or_(
+                        *(
+                            name.icontains(wanted.text, autoescape=True)
+                            for name in (Asset.code, Asset.name, Asset.name_zh)
+                        )
+                    )
+                )
+            ),
+        )
+
+
+def open_by_severity(session: Session, viewer: Viewer) -> dict[str, int]:
+    """Return how many alarms of each severity are open; of an index over open alarms, however long the history."""
+    rows = session.execute(
+        select(Alarm.severity, func.count())
+        .where(Alarm.is_active, scope.visible(Alarm, viewer, "alarms.read"))
+        .group_by(Alarm.severity)
+    )
+    return {severity: count for severity, count in rows}  # noqa: C416 - rows are no pairs to mypy
+
+
+def history_of(session: Session, alarm: Alarm) -> Sequence[AlarmEntry]:
+    """Return the lines of an alarm's history, the oldest first, at most 500."""
+    query = select(AlarmEntry).where(AlarmEntry.alarm_id == alarm.id).order_by(AlarmEntry.id).limit(MOST_LINES)
+    return session.scalars(query).all()
+
+
+def twins(session: Session, alarm: Alarm, *, limit: int = 10) -> Sequence[Alarm]:
+    """Return earlier and later alarms of the same kind on the same thing, the newest first."""
+    return session.scalars(
+        select(Alarm)
+        .where(Alarm.subject == alarm.subject, Alarm.type_key == alarm.type_key, Alarm.id != alarm.id)
+        .order_by(Alarm.id.desc())
+        .limit(limit)
+    ).all()

@@ -1,0 +1,301 @@
+"""Alarms: raised, repeated, changed and ended by rules and devices; acknowledged, noted and cleared by people.
+
+At most one alarm is open for one thing and type, and the database says so. Whoever raises folds what it saw onto
+the open alarm it has locked; where somebody else opened one in between, it folds again onto theirs. So any number
+of workers, retries and redeliveries end in one row (promise P1).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, String, Table, bindparam, cast, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from kernel import audit, events
+from kernel.errors import Conflict, Invalid
+from rules import episodes
+from rules.episodes import Episode, Fault, Sighting
+from rules.events import AlarmAcknowledged, AlarmCleared, AlarmRepeated
+from rules.models import Alarm, AlarmEntry, RuleState
+
+LONGEST_COMMENT: Final = 2000
+_ALARM: Final[Table] = Alarm.metadata.tables[Alarm.__tablename__]
+_Key = tuple[str, str]
+
+
+def take(session: Session, sightings: Sequence[Sighting], *, now: datetime) -> list[int | None]:
+    """Bring alarms up to what was seen, in order, in a handful of statements however many there are.
+
+    Returns the id of the alarm that each sighting raised, updated or ended; None where there was none to end or
+    to update. ``now`` is server time.
+    """
+    taken: list[int | None] = [None] * len(sightings)
+    waiting: dict[_Key, list[tuple[int, Sighting]]] = {}
+    for number, sighting in enumerate(sightings):
+        waiting.setdefault(sighting.fault.key, []).append((number, sighting))
+    while waiting:
+        # Everybody locks in the same order, so that nobody waits in a circle.
+        keys = sorted(waiting)
+        standing = _lock_open(session, keys)
+        folded = {key: episodes.fold(standing.get(key), waiting[key], now) for key in keys}
+        lost = _write(session, [one for key in keys for one in folded[key]], now)
+        for key in keys:
+            for episode in folded[key]:
+                if episode not in lost:
+                    for number in episode.taken:
+                        taken[number] = episode.id
+        waiting = {one.fault.key: [(n, seen) for n, seen in waiting[one.fault.key] if n >= one.first] for one in lost}
+    return taken
+
+
+def raise_(session: Session, seen: episodes.Seen, *, now: datetime) -> int:
+    """Raise one alarm, or count the sighting on the open one; return its id."""
+    (alarm_id,) = take(session, [seen], now=now)
+    if alarm_id is None:
+        raise Invalid("A sighting that may not open an alarm cannot raise one.")
+    return alarm_id
+
+
+def end(session: Session, fault: Fault, *, at: datetime, now: datetime) -> int | None:
+    """End the open alarm of a fault at ``at`` (device time); return its id, or None when none was open."""
+    (alarm_id,) = take(session, [episodes.Over(fault, at)], now=now)
+    return alarm_id
+
+
+def hold(session: Session, ids: Iterable[int]) -> dict[int, Episode]:
+    """Lock some alarms, open or not, and return them for ``amend``."""
+    found = session.execute(
+        select(_ALARM).where(_ALARM.c.id.in_(list(ids))).order_by(_ALARM.c.subject, _ALARM.c.type_key).with_for_update()
+    )
+    return {row.id: _standing(row) for row in found}
+
+
+def amend(session: Session, amended: Sequence[Episode], *, now: datetime) -> None:
+    """Write alarms as a late report shows that they were: those held, and new ones beside them (A18).
+
+    The caller holds the open alarm of each fault, if there is one. An episode's ``taken`` must not be empty.
+    """
+    _write(session, amended, now)
+
+
+def acknowledge(session: Session, alarm: Alarm, *, by: str, now: datetime, comment: str = "") -> bool:
+    """Note that a person has taken note; the first one's name stays. Return whether this was the first.
+
+    A cleared alarm can be acknowledged too; ``by`` is an actor such as ``account:12``.
+
+    Raises:
+        Invalid: the comment is too long.
+    """
+    _lock(session, alarm)
+    if comment:
+        add_comment(session, alarm, comment, by=by, now=now)
+    if alarm.is_acknowledged:
+        return False
+    alarm.is_acknowledged, alarm.acknowledged_at, alarm.acknowledged_by = True, now, by
+    _write_down(session, alarm, "acknowledged", by=by, now=now)
+    events.emit(
+        session,
+        AlarmAcknowledged(alarm.id),
+        subject=f"alarm:{alarm.id}",
+        at=now,
+        actor=by,
+        unit_id=alarm.unit_id,
+    )
+    return True
+
+
+def acknowledge_all(session: Session, alarms: Sequence[Alarm], *, by: str, now: datetime) -> int:
+    """Acknowledge several alarms; return how many were not yet."""
+    return sum(acknowledge(session, alarm, by=by, now=now) for alarm in sorted(alarms, key=lambda one: one.id))
+
+
+def add_comment(session: Session, alarm: Alarm, words: str, *, by: str, now: datetime) -> AlarmEntry:
+    """Add a person's note to an alarm's history, where no rule ever overwrites it.
+
+    Raises:
+        Invalid: it is empty or longer than 2,000 characters.
+    """
+    words = words.strip()
+    if not words:
+        raise Invalid("Please write something.", field="comment")
+    if len(words) > LONGEST_COMMENT:
+        raise Invalid("The comment is longer than {most} characters.", field="comment", most=LONGEST_COMMENT)
+    entry = AlarmEntry(alarm_id=alarm.id, at=now, actor=by, kind="comment", text=words, detail={})
+    session.add(entry)
+    _audit(session, alarm, "comment", by=by, now=now, after={"comment": words})
+    return entry
+
+
+def clear_by_hand(session: Session, alarm: Alarm, *, by: str, reason: str, now: datetime) -> None:
+    """End an open alarm on a person's word. Its rule starts afresh and raises anew at its next match (A20).
+
+    Raises:
+        Conflict: it has ended already.
+        Invalid: no reason is given, or it is too long.
+    """
+    reason = reason.strip()
+    if not 0 < len(reason) <= LONGEST_COMMENT:
+        raise Invalid("Please say why, in at most {most} characters.", field="reason", most=LONGEST_COMMENT)
+    _lock(session, alarm)
+    if not alarm.is_active:
+        raise Conflict("This alarm has already cleared.")
+    # Device time is not known here; an alarm never ends before it began.
+    alarm.is_active, alarm.cleared_at, alarm.ended_at = False, now, max(now, alarm.raised_at)
+    if alarm.alarm_type_id is not None and alarm.asset_id is not None:
+        state = session.get(RuleState, (alarm.alarm_type_id, alarm.asset_id))
+        if state is not None:
+            session.delete(state)
+    _write_down(session, alarm, "cleared", by=by, now=now, words=reason, detail={"by_hand": True})
+    events.emit(session, AlarmCleared(alarm.id), subject=f"alarm:{alarm.id}", at=now, actor=by, unit_id=alarm.unit_id)
+
+
+def _lock(session: Session, alarm: Alarm) -> None:
+    session.refresh(alarm, with_for_update={"of": Alarm})
+
+
+def _write_down(
+    session: Session,
+    alarm: Alarm,
+    kind: str,
+    *,
+    by: str,
+    now: datetime,
+    words: str = "",
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    session.add(AlarmEntry(alarm_id=alarm.id, at=now, actor=by, kind=kind, text=words, detail=dict(detail or {})))
+    _audit(session, alarm, kind, by=by, now=now, after={"reason": words} if words else {})
+
+
+def _audit(session: Session, alarm: Alarm, kind: str, *, by: str, now: datetime, after: dict[str, Any]) -> None:
+    session.flush()
+    audit.record(
+        session,
+        f"alarm.{kind}",
+        subject=f"alarm:{alarm.id}",
+        actor=by,
+        at=now,
+        after=after,
+        company_id=alarm.company_id,
+    )
+
+
+# Many at once ---------------------------------------------------------------------------------------------------
+
+
+def _lock_open(session: Session, keys: Sequence[_Key]) -> dict[_Key, Episode]:
+    """Lock the open alarms of some faults."""
+    wanted = _wanted(keys)
+    found = session.execute(
+        select(_ALARM)
+        .join(wanted, (_ALARM.c.subject == wanted.c.subject) & (_ALARM.c.type_key == wanted.c.type_key))
+        .where(_ALARM.c.is_active)
+        .order_by(_ALARM.c.subject, _ALARM.c.type_key)
+        .with_for_update(of=_ALARM)
+    )
+    return {(row.subject, row.type_key): _standing(row) for row in found}
+
+
+def _standing(row: Row[Any]) -> Episode:
+    columns = row._mapping  # noqa: SLF001 - the documented way to a row's columns by name
+    fault = Fault(
+        row.subject, row.type_key, row.origin, "", row.company_id, row.unit_id, row.asset_id, row.device_id,
+        row.alarm_type_id,
+    )  # fmt: skip
+    return Episode(fault, {name: columns[name] for name in episodes.CHANGING}, id=row.id, is_new=False)
+
+
+def _write(session: Session, folded: Sequence[Episode], now: datetime) -> set[Episode]:
+    """Write episodes with their history; return those that lost the race for being the open one."""
+    changed = [one for one in folded if not one.is_new and one.taken]
+    if changed:
+        _update_rows(session, changed)
+    fresh = [one for one in folded if one.is_new]
+    lost = _insert_rows(session, fresh) if fresh else set()
+    _tell(session, [one for one in (*changed, *fresh) if one not in lost], now)
+    return lost
+
+
+def _update_rows(session: Session, changed: Sequence[Episode]) -> None:
+    session.connection().execute(
+        update(_ALARM)
+        .where(_ALARM.c.id == bindparam("of_id"))
+        .values({_ALARM.c[name]: bindparam(f"new_{name}") for name in episodes.CHANGING}),
+        [{"of_id": one.id} | {f"new_{name}": one.row[name] for name in episodes.CHANGING} for one in changed],
+    )
+
+
+def _insert_rows(session: Session, fresh: Sequence[Episode]) -> set[Episode]:
+    """Insert new alarms; return those whose place was taken by somebody who committed first."""
+    ids = session.scalars(
+        select(func.nextval(text("'alarm_id_seq'"))).select_from(func.generate_series(1, len(fresh)))
+    ).all()
+    last = _last(session, [one.fault.key for one in fresh if one.before is None])
+    for one, identity in zip(fresh, ids, strict=True):
+        one.id = identity
+        one.row["previous_id"] = last.get(one.fault.key) if one.before is None else one.before.id
+    inserted = session.connection().execute(
+        upsert(_ALARM)
+        .on_conflict_do_nothing(index_elements=[_ALARM.c.subject, _ALARM.c.type_key], index_where=_ALARM.c.is_active)
+        .returning(_ALARM.c.id),
+        [{"id": one.id, **one.row} for one in fresh],
+    )
+    present = set(inserted.scalars())
+    return {one for one in fresh if one.id not in present}
+
+
+def _last(session: Session, keys: Sequence[_Key]) -> dict[_Key, int]:
+    """Return the latest alarm there ever was of each fault."""
+    wanted = _wanted(keys)
+    latest = (
+        select(func.max(_ALARM.c.id))
+        .where(_ALARM.c.subject == wanted.c.subject, _ALARM.c.type_key == wanted.c.type_key)
+        .scalar_subquery()
+    )
+    found = session.execute(select(wanted.c.subject, wanted.c.type_key, latest))
+    return {(subject, type_key): latest for subject, type_key, latest in found if latest is not None}
+
+
+def _tell(session: Session, told: Sequence[Episode], now: datetime) -> None:
+    """Write history, audit trail and events of what became of alarms."""
+    entries, acts, emissions = [], [], []
+    for one in told:
+        subject, fault = f"alarm:{one.id}", one.fault
+        for line in one.lines:
+            detail = {name: _plain(value) for name, value in line.detail.items()}
+            entries.append(
+                {
+                    "alarm_id": one.id,
+                    "at": now,
+                    "actor": line.actor,
+                    "kind": line.kind,
+                    "text": "",
+                    "detail": detail,
+                }
+            )
+            acts.append(audit.Act(f"alarm.{line.kind}", subject, line.actor, after=detail, company_id=fault.company_id))
+            happening, values = line.happening
+            emissions.append(events.Emission(happening(one.id, **values), subject, line.actor, fault.unit_id))
+        if one.repeats:
+            repeated = AlarmRepeated(one.id, one.repeats)
+            emissions.append(events.Emission(repeated, subject, one.repeated_by, fault.unit_id))
+    if entries:
+        session.execute(insert(AlarmEntry), entries)
+    audit.record_all(session, acts, at=now)
+    events.emit_all(session, emissions, at=now)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _wanted(keys: Sequence[_Key]) -> Any:  # noqa: ANN401 - a table of two columns
+    subjects, types = [subject for subject, _ in keys], [type_key for _, type_key in keys]
+    return (
+        func.unnest(cast(subjects, ARRAY(String)), cast(types, ARRAY(String)))
+        .table_valued("subject", "type_key", name="wanted")
+        .render_derived()
+    )

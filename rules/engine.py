@@ -1,0 +1,381 @@
+"""The rule engine: whole batches of samples in, transitions and states out, for whoever stores them.
+
+Pure: no clock, no database. Most machines are well, so a batch is compared as columns (``rules.sifting``) and only the
+few instances it concerns are stepped one by one (``rules.machine``).
+
+Nothing an ``evaluate``, ``tick``, ``revisit`` or ``clear_by_hand`` finds holds until its outcome is committed: the
+caller writes the outcome in one transaction, and commits it here once that transaction is through. An outcome that is
+dropped leaves no trace: the same call again gives the same outcome. After a restart from the stored states it gives the
+same transitions and running states; a deadband that has aged out unseen may be found, and let go of, earlier.
+"""
+
+import dataclasses
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from kernel import errors
+from rules import compiled, sifting
+from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Table, expand
+from rules.compiled import Compiled
+from rules.conditions import AlarmDefinition
+from rules.machine import Machine, count_steady, more_extreme
+from rules.outcome import (
+    NEVER,
+    Held,
+    HeldColumns,
+    Instance,
+    InstanceUpdate,
+    Outcome,
+    State,
+    Transition,
+    Watched,
+)
+
+KEEP_SETTLED_MS = 24 * 3_600_000
+"""How long (server time) the state of an instance that became idle is kept, to recognise messages delivered again."""
+
+
+class Engine:
+    """All rule instances of one worker. Not safe for several threads at once."""
+
+    def __init__(self) -> None:
+        self._columns = Columns()
+        self._slots: dict[int, int] = {}
+        self._compiled: dict[int, Compiled] = {}
+        self._states: dict[int, State] = {}
+        self._known: weakref.WeakValueDictionary[int, Compiled] = weakref.WeakValueDictionary()
+        self._version = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    # What is watched -------------------------------------------------------------------------------------------
+
+    def install(self, instances: Iterable[Instance]) -> None:
+        """Add instances, or replace those whose id is known; state survives where the kind is unchanged (A21).
+
+        Pass many at once: each call sorts the columns anew. A replaced rule is not evaluated until ``revisit``.
+
+        Raises:
+            ValueError: an id comes twice, or a series number is negative; nothing was changed.
+        """
+        wanted = list(instances)
+        ids = [instance.id for instance in wanted]
+        if len(set(ids)) != len(ids):
+            raise ValueError("an instance id comes twice")
+        if any(watched.series < 0 for instance in wanted for watched in instance.metrics.values()):
+            raise ValueError("a series number is negative")
+        plans = [self._compile(instance.definition) for instance in wanted]
+        replaced = [self._slots[number] for number in ids if number in self._slots]
+        carried = [self._states[slot] for slot in replaced if slot in self._states]
+        tables = (*_watch_table(wanted, plans), *_leaf_table(plans))
+        slots = self._columns.exchange(np.array(replaced, np.intp), ids, *tables).tolist()
+        self._drop(replaced)
+        self._slots.update(zip(ids, slots, strict=True))
+        self._compiled.update(zip(slots, plans, strict=True))
+        self._take_up(carried)
+        self._version += 1
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Forget instances and their states; unknown ids are ignored. What is stored of them is the caller's."""
+        slots = [self._slots.pop(number) for number in ids if number in self._slots]
+        if slots:
+            self._drop(slots)
+            self._columns.remove(np.array(slots, np.intp))
+            self._version += 1
+
+    def restore(self, states: Iterable[State]) -> list[int]:
+        """Take up stored states after a start, once the instances are installed.
+
+        Returns the ids of states whose instance is not installed, which may be deleted. Timers that are overdue run
+        at the next ``tick``, which belongs before the first batch (A19).
+        """
+        stored = list(states)
+        found = [state for state in stored if state.instance in self._slots]
+        self._columns.restore(HeldColumns.of(held for state in found for held in state.held))
+        self._take_up(found)
+        self._version += 1
+        return [state.instance for state in stored if state.instance not in self._slots]
+
+    def held(self) -> HeldColumns:
+        """Return the newest evaluated sample of every series, for ``hold`` at the next start or at another worker."""
+        return self._columns.series.evaluated()
+
+    def hold(self, held: HeldColumns) -> None:
+        """Take over what was evaluated elsewhere: exactly what ``held`` returned there; other series are ignored."""
+        self._columns.hold(held)
+        self._version += 1
+
+    def seed(self, known: HeldColumns) -> None:
+        """Tell the engine, after ``restore``, the newest stored values, of which some may never have been evaluated.
+
+        Each series once; those no rule uses are ignored. Rules over several metrics need the values; yet samples as
+        old or older are evaluated when they come, because a crash may have come between storing and evaluating. A
+        seed replaces nothing that the state of a running instance holds.
+        """
+        self._columns.seed(known)
+        self._version += 1
+
+    # What happens ----------------------------------------------------------------------------------------------
+
+    def evaluate(self, series: Int64s, ts_ms: Int64s, value: Floats, now_ms: int) -> Outcome:
+        """Evaluate a batch: three columns of equal length; ``now_ms`` is when it arrived, server time.
+
+        Rows may come in any order; the later of two with the same series and time holds. Values that are no finite
+        number, and samples older than the newest evaluated of their series, are counted and not evaluated.
+
+        Raises:
+            ValueError: the columns differ in length.
+        """
+        series, ts_ms = np.asarray(series, np.int64), np.asarray(ts_ms, np.int64)
+        value = np.asarray(value, np.float64)
+        if not len(series) == len(ts_ms) == len(value):
+            raise ValueError("series, ts_ms and value differ in length")
+        rows = sifting.admit(self._columns, series, ts_ms, value)
+        concerned = sifting.concerned(self._columns, rows)
+        transitions, updates = self._step(rows, concerned.stepped, now_ms)
+        self._count(rows, concerned.steady, now_ms, transitions, updates)
+        return self._outcome(
+            transitions,
+            updates,
+            evaluated=len(rows),
+            comparisons=concerned.comparisons,
+            late_rows=rows.late_rows,
+            duplicates=rows.duplicates,
+            unusable=rows.unusable,
+            held=rows.newest(self._columns, now_ms),
+        )
+
+    def tick(self, now_ms: int) -> Outcome:
+        """Run the timers that are due, in order, each once; and let go of states kept long enough."""
+        instances = self._columns.instances
+        due = np.flatnonzero(instances["wake_ms"] <= now_ms)
+        due = due[np.argsort(instances["wake_ms"][due], kind="stable")]
+        transitions: list[Transition] = []
+        updates: list[InstanceUpdate] = []
+        for slot, machine in self._machines(due):
+            # Time that decides nothing leaves no trace: a sample that is still under way may be older than it.
+            update = InstanceUpdate(slot, self._states[slot], is_steady=False, wake_ms=NEVER, truths=None)
+            told = 0
+            until_ms = machine.values.event_clock(now_ms)
+            while machine.run_next(until_ms):
+                if len(machine.transitions) > told:
+                    told = len(machine.transitions)
+                    update = self._update(slot, machine, now_ms)
+            transitions.extend(machine.transitions)
+            updates.append(dataclasses.replace(update, wake_ms=machine.wake_ms()))
+        updates.extend(
+            InstanceUpdate(slot, None, is_steady=False, wake_ms=NEVER, truths=None)
+            for slot in np.flatnonzero(instances["drop_ms"] <= now_ms).tolist()
+        )
+        return self._outcome(transitions, updates)
+
+    def revisit(self, ids: Iterable[int], now_ms: int) -> Outcome:
+        """Evaluate instances on the values held, because their rule was saved (A9, A21); unknown ids are ignored."""
+        slots = np.array([self._slots[number] for number in ids if number in self._slots], np.intp)
+        transitions: list[Transition] = []
+        updates: list[InstanceUpdate] = []
+        for slot, machine in self._machines(slots):
+            machine.revisit(now_ms)
+            transitions.extend(machine.transitions)
+            updates.append(self._update(slot, machine, now_ms))
+        return self._outcome(transitions, updates)
+
+    def clear_by_hand(self, instance_id: int, now_ms: int) -> Outcome:
+        """Clear the open alarm of an instance; the next matching sample makes a new one (A20).
+
+        Raises:
+            errors.NotFound: there is no such instance.
+            errors.Conflict: it has no open alarm.
+        """
+        if instance_id not in self._slots:
+            raise errors.NotFound("there is no such rule on this asset")
+        [(slot, machine)] = self._machines(np.array([self._slots[instance_id]], np.intp))
+        if not machine.is_open:
+            raise errors.Conflict("the alarm is not active")
+        machine.clear_by_hand(now_ms)
+        return self._outcome(list(machine.transitions), [self._update(slot, machine, now_ms)])
+
+    def commit(self, outcome: Outcome) -> None:
+        """Let an outcome hold, after the transaction that wrote it.
+
+        Raises:
+            errors.Stale: something else was committed, installed or restored since; evaluate again.
+        """
+        if outcome.version != self._version:
+            raise errors.Stale("the rules have moved on since this was evaluated")
+        if outcome.held is not None:
+            self._columns.hold(outcome.held)
+        self._apply(outcome.instance_updates)
+        self._version += 1
+
+    # How -------------------------------------------------------------------------------------------------------
+
+    def _step(self, rows: sifting.Rows, stepped: Ints, now_ms: int) -> tuple[list[Transition], list[InstanceUpdate]]:
+        """Lead instances (ascending slots) through their rows, one by one."""
+        transitions: list[Transition] = []
+        updates: list[InstanceUpdate] = []
+        place, *columns = sifting.rows_of(self._columns, rows, stepped)
+        metric, ts_ms, value = (column.tolist() for column in columns)
+        bounds = np.searchsorted(place, np.arange(len(stepped) + 1)).tolist()
+        for i, (slot, machine) in enumerate(self._machines(stepped)):
+            row, end = bounds[i], bounds[i + 1]
+            while row < end:
+                same = row + 1
+                while same < end and ts_ms[same] == ts_ms[row]:
+                    same += 1
+                machine.sample(ts_ms[row], zip(metric[row:same], value[row:same], strict=True), now_ms)
+                row = same
+            machine.finish_updates()
+            transitions.extend(machine.transitions)
+            updates.append(self._update(slot, machine, now_ms))
+        return transitions, updates
+
+    def _count(
+        self,
+        rows: sifting.Rows,
+        steady: Ints,
+        now_ms: int,
+        transitions: list[Transition],
+        updates: list[InstanceUpdate],
+    ) -> None:
+        """Count the rows of open alarms that nothing else can come of."""
+        if not len(steady):
+            return
+        added = sifting.totals(self._columns, rows, steady)
+        series = self._columns.series.id[added.slot]
+        columns = (steady, series, added.count, added.ts_ms, added.value, added.least, added.greatest)
+        for slot, number, count, ts_ms, value, least, greatest in zip(*(c.tolist() for c in columns), strict=True):
+            plan, before = self._compiled[slot], self._states[slot]
+            assert before.alarm is not None  # noqa: S101 - what is steady has an alarm
+            sign = plan.peak_sign
+            worst = greatest if sign > 0 else least if sign < 0 else value
+            peak = more_extreme(before.alarm.peak, worst, sign)
+            held = Held(plan.metrics[0], number, ts_ms, value, now_ms)
+            state, updated = count_steady(before, before.alarm, held, matches=count, peak=peak)
+            transitions.append(updated)
+            updates.append(InstanceUpdate(slot, state, is_steady=True, wake_ms=NEVER, truths=None))
+
+    def _machines(self, slots: Ints) -> Iterator[tuple[int, Machine]]:
+        """Set up machines for instances as they stand."""
+        which, at = self._columns.blocks(slots, "watches")
+        watches = self._columns.watches[at]
+        held = self._columns.series.of(watches["slot"])
+        ends = np.searchsorted(which, np.arange(1, len(slots) + 1)).tolist()
+        series, hold_ms = watches["series"].tolist(), watches["hold_ms"].tolist()
+        held_ms, mark_ms, value, arrived_ms = (column.tolist() for column in held)
+        ids = self._columns.instances["id"][slots].tolist()
+        begin = 0
+        for slot, number, end in zip(slots.tolist(), ids, ends, strict=True):
+            block = slice(begin, end)
+            state = self._states.get(slot)
+            at_ms = max(mark_ms[block])
+            if state is not None:
+                at_ms = max(at_ms, state.at_ms)
+            columns = (series[block], held_ms[block], value[block], arrived_ms[block], hold_ms[block])
+            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state)
+            begin = end
+
+    def _update(self, slot: int, machine: Machine, now_ms: int) -> InstanceUpdate:
+        return InstanceUpdate(
+            slot,
+            machine.state(self._states.get(slot), now_ms),
+            is_steady=machine.is_steady,
+            wake_ms=machine.wake_ms(),
+            truths=tuple(machine.values.truths[: self._compiled[slot].create_leaves]),
+        )
+
+    def _outcome(
+        self,
+        transitions: list[Transition],
+        updates: list[InstanceUpdate],
+        **counts: Any,  # noqa: ANN401
+    ) -> Outcome:
+        ids = self._columns.instances["id"][[update.slot for update in updates]].tolist() if updates else []
+        changed = {
+            number: update.state
+            for number, update in zip(ids, updates, strict=True)
+            if update.state is not self._states.get(update.slot)
+        }
+        transitions.sort(key=attrgetter("at_ms", "instance"))
+        return Outcome(tuple(transitions), changed, version=self._version, instance_updates=tuple(updates), **counts)
+
+    def _apply(self, updates: Sequence[InstanceUpdate]) -> None:
+        if not updates:
+            return
+        for update in updates:
+            if update.state is None:
+                self._states.pop(update.slot, None)
+            else:
+                self._states[update.slot] = update.state
+        states = [update.state for update in updates]
+        slots = np.array([update.slot for update in updates], np.intp)
+        self._columns.mark_running(slots, np.array([state is not None and state.is_running for state in states]))
+        instances = self._columns.instances
+        instances["is_steady"][slots] = [update.is_steady for update in updates]
+        instances["wake_ms"][slots] = [update.wake_ms for update in updates]
+        instances["drop_ms"][slots] = [_drop_ms(state) for state in states]
+        answered = [update for update in updates if update.truths is not None]
+        _, leaves = self._columns.blocks(np.array([update.slot for update in answered], np.intp), "leaves")
+        truths = [-1 if truth is None else int(truth) for update in answered for truth in update.truths or ()]
+        self._columns.answer(leaves, np.array(truths, np.int8))
+
+    def _drop(self, slots: list[int]) -> None:
+        for slot in slots:
+            del self._compiled[slot]
+            self._states.pop(slot, None)
+
+    def _take_up(self, states: list[State]) -> None:
+        """Go on from states of installed instances, on what their series hold."""
+        by_slot = {self._slots[state.instance]: state for state in states}
+        self._states.update(by_slot)
+        updates = []
+        for slot, machine in self._machines(np.array(list(by_slot), np.intp)):
+            # A comparison that is not latched is left unknown here, so that the first sample that helps is seen.
+            truths = machine.values.create_latches()
+            updates.append(
+                InstanceUpdate(slot, by_slot[slot], is_steady=False, wake_ms=machine.wake_ms(), truths=truths)
+            )
+        self._apply(updates)
+
+    def _compile(self, definition: AlarmDefinition) -> Compiled:
+        plan = self._known.get(id(definition))
+        if plan is None:
+            plan = self._known[id(definition)] = compiled.compile_definition(definition)
+        return plan
+
+
+def _watch_table(instances: list[Instance], plans: list[Compiled]) -> tuple[Table, Ints]:
+    nothing = Watched(-1)
+    found = [
+        (watched.series, watched.hold_ms)
+        for instance, plan in zip(instances, plans, strict=True)
+        for watched in (instance.metrics.get(name, nothing) for name in plan.metrics)
+    ]
+    table = np.zeros(len(found), WATCH)
+    table["series"], table["hold_ms"] = np.array(found, np.int64).reshape(-1, 2).T
+    return table, np.array([len(plan.metrics) for plan in plans], np.intp)
+
+
+def _leaf_table(plans: list[Compiled]) -> tuple[Table, Ints]:
+    """Return the create comparisons of all plans, each plan written out once for every instance that has it."""
+    distinct = {id(plan): plan for plan in plans}
+    number = {key: i for i, key in enumerate(distinct)}
+    rows = [
+        (leaf.low, leaf.high, leaf.keep_low, leaf.keep_high, 0, leaf.metric, False, False, leaf.is_negated)
+        for plan in distinct.values()
+        for leaf in plan.leaves[: plan.create_leaves]
+    ]
+    counts = np.array([plan.create_leaves for plan in distinct.values()], np.intp)
+    ends = np.cumsum(counts)
+    wanted = np.array([number[id(plan)] for plan in plans], np.intp)
+    _, at = expand((ends - counts)[wanted], ends[wanted])
+    return np.array(rows, LEAF)[at], counts[wanted]
+
+
+def _drop_ms(state: State | None) -> int:
+    return NEVER if state is None or state.settled_ms is None else state.settled_ms + KEEP_SETTLED_MS

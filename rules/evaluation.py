@@ -1,0 +1,354 @@
+"""From what the engine finds to rows, and back again after a start: for ``ingest``, which feeds it.
+
+An outcome is written in the transaction of its batch and committed to the engine after it; one that could not be
+written is dropped and leaves no trace. Where the engine and the table differ, because a person cleared an alarm
+that the engine holds open, the table is right and the engine is brought to it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from sqlalchemy import BigInteger, String, cast, delete, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session, aliased
+
+from kernel import clock
+from kernel.errors import Conflict, NotFound
+from rules import alarms, conditions, standing
+from rules.engine import Engine
+from rules.episodes import Over, Seen, Sighting
+from rules.models import Alarm, RuleState
+from rules.outcome import (
+    Cleared,
+    Evidence,
+    HeldColumns,
+    Outcome,
+    Raised,
+    Sample,
+    SeverityChanged,
+    State,
+    Transition,
+    load_state,
+)
+from rules.standing import Standing
+from telemetry.readings import Float64s, Int64s
+from telemetry.store import TelemetryStore
+
+_MOST: Final = 20_000
+"""Rows in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rules that came, went or were edited, and the stored states of those that came."""
+
+    changed: list[Standing]
+    gone: frozenset[int]
+    states: list[State]
+
+
+class Evaluator:
+    """The rules of one ingest process: the engine, and what its instances stand for. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._engine = Engine()
+        self._standing: dict[int, Standing] = {}
+        self._adrift: set[int] = set()
+        self._edited: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._standing)
+
+    # Start and change -------------------------------------------------------------------------------------------
+
+    def load(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
+        """Take up all rules with their stored states and the newest readings they compare (A19)."""
+        self._engine = Engine()
+        self._adrift.clear()
+        self._edited.clear()
+        self._standing = {one.instance.id: one for one in standing.read(session)}
+        self._engine.install([one.instance for one in self._standing.values()])
+        self._engine.restore(_states(session, self._standing))
+        self._seed(store, self._standing.values(), now)
+
+    def read_changes(
+        self,
+        session: Session,
+        *,
+        now: datetime,
+        alarm_type_ids: Iterable[int] | None = None,
+        asset_ids: Iterable[int] | None = None,
+    ) -> Changes:
+        """Read the rules of some alarm types or on some assets anew, and retell open alarms of edited ones.
+
+        Nothing holds until ``take_up``, which belongs after the commit.
+        """
+        kinds = None if alarm_type_ids is None else set(alarm_type_ids)
+        things = None if asset_ids is None else set(asset_ids)
+        wanted = {one.instance.id: one for one in standing.read(session, alarm_type_ids=kinds, asset_ids=things)}
+        concerned = {
+            number
+            for number, one in self._standing.items()
+            if (kinds is None or one.alarm_type_id in kinds) and (things is None or one.asset_id in things)
+        }
+        changed = [one for number, one in wanted.items() if self._standing.get(number) != one]
+        fresh = {one.instance.id for one in changed} - set(self._standing)
+        if changed:
+            self._retell(session, changed, now)
+        return Changes(changed, frozenset(concerned - set(wanted)), _states(session, fresh))
+
+    def take_up(self, changes: Changes, store: TelemetryStore, *, now: datetime) -> None:
+        """Let changed rules hold; they wait for ``revisit``."""
+        self._engine.remove(changes.gone)
+        for number in changes.gone:
+            del self._standing[number]
+        self._edited -= changes.gone
+        if not changes.changed:
+            return
+        ids = {one.instance.id: one for one in changes.changed}
+        self._standing |= ids
+        self._engine.install([one.instance for one in changes.changed])
+        self._engine.restore(changes.states)
+        self._seed(store, changes.changed, now)
+        self._edited |= set(ids)
+
+    def watches(self, alarm_type_id: int, asset_id: int) -> bool:
+        """Return whether an alarm type is evaluated on an asset."""
+        return standing.instance_id(alarm_type_id, asset_id) in self._standing
+
+    def _seed(self, store: TelemetryStore, rules: Iterable[Standing], now: datetime) -> None:
+        series = sorted({watched.series for one in rules for watched in one.instance.metrics.values()})
+        known = [one for one in store.latest(series).values() if one.text is None]
+        ts_ms = np.array([one.ts_ms for one in known], np.int64)
+        self._engine.seed(
+            HeldColumns(
+                np.array([one.series for one in known], np.int64),
+                ts_ms,
+                np.array([one.value for one in known], np.float64),
+                # When it arrived is not stored; a live device's readings arrive as they are measured.
+                np.minimum(ts_ms, clock.to_ms(now)),
+            )
+        )
+
+    # What happens -----------------------------------------------------------------------------------------------
+
+    def evaluate(self, series: Int64s, ts_ms: Int64s, value: Float64s, now_ms: int) -> Outcome:
+        """Evaluate a batch of readings: columns of equal length, texts as NaN; see ``Engine.evaluate``."""
+        return self._engine.evaluate(series, ts_ms, value, now_ms)
+
+    def tick(self, now_ms: int) -> Outcome:
+        """Run the timers that are due."""
+        return self._engine.tick(now_ms)
+
+    def revisit(self, now_ms: int) -> Outcome | None:
+        """Evaluate the rules taken up since, on what is held (A21); None when there are none."""
+        return self._engine.revisit(sorted(self._edited), now_ms) if self._edited else None
+
+    def revisited(self) -> None:
+        """Take note that what ``revisit`` found is committed."""
+        self._edited.clear()
+
+    def adrift(self) -> list[int]:
+        """Return the instances whose alarm a person has ended, as far as ``write`` has noticed."""
+        return sorted(self._adrift)
+
+    def note_cleared(self, session: Session, alarm_ids: Iterable[int]) -> None:
+        """Take note of alarms that people ended; where another has been raised since, that one stands."""
+        ended = set(alarm_ids)
+        if not ended:
+            return
+        newer = aliased(Alarm)
+        stands = (
+            select(newer.id)
+            .where(newer.is_active, newer.subject == Alarm.subject, newer.type_key == Alarm.type_key)
+            .exists()
+        )
+        found = session.execute(
+            select(Alarm.alarm_type_id, Alarm.asset_id).where(
+                Alarm.id.in_(ended), Alarm.alarm_type_id.is_not(None), Alarm.asset_id.is_not(None), ~stands
+            )
+        )
+        numbers = {standing.instance_id(kind or 0, thing or 0) for kind, thing in found}
+        self._adrift |= numbers & set(self._standing)
+
+    def let_go(self, instance: int, now_ms: int) -> Outcome | None:
+        """Start an instance afresh whose alarm a person has ended (A20); None when it holds none."""
+        self._adrift.discard(instance)
+        try:
+            return self._engine.clear_by_hand(instance, now_ms)
+        except (NotFound, Conflict):
+            return None
+
+    def write(self, session: Session, outcome: Outcome, *, now: datetime) -> None:
+        """Write what an outcome leads to: alarms with their events, and states. Call ``commit`` once it is through."""
+        numbered = [(one.instance, seen) for one in outcome.transitions if (seen := self._sighting(one)) is not None]
+        taken = alarms.take(session, [seen for _, seen in numbered], now=now)
+        self._adrift |= {
+            number
+            for (number, _), alarm_id in zip(numbered, taken, strict=True)
+            if alarm_id is None and number in self._standing
+        }
+        _store(session, outcome)
+
+    def commit(self, outcome: Outcome) -> None:
+        """Let an outcome hold, once it is written."""
+        self._engine.commit(outcome)
+
+    def _sighting(self, transition: Transition) -> Sighting | None:
+        rule = self._standing[transition.instance]
+        alarm = transition.alarm
+        if isinstance(transition, Cleared):
+            return None if transition.is_by_hand else Over(rule.fault, clock.from_ms(transition.ended_ms))
+        said: dict[str, Any] = {}
+        if isinstance(transition, Raised | SeverityChanged):
+            said = _said(rule, transition.evidence, alarm.metric)
+        if isinstance(transition, Raised):
+            held_for_ms = alarm.raised_ms - alarm.began_ms
+            said["evidence"] = _evidence(rule, transition.evidence) | {"held_for_ms": held_for_ms}
+        return Seen(
+            rule.fault,
+            alarm.severity.key,
+            began_at=clock.from_ms(alarm.began_ms),
+            at=clock.from_ms(transition.at_ms),
+            metric=alarm.metric,
+            value=alarm.value,
+            peak=alarm.peak,
+            opens=isinstance(transition, Raised),
+            total=alarm.matched,
+            **said,
+        )
+
+    def _retell(self, session: Session, changed: Sequence[Standing], now: datetime) -> None:
+        """Give open alarms the text and version of an edited rule, without counting (A10, A21)."""
+        rules = {(one.fault.subject, one.fault.type_key): one for one in changed}
+        found = session.scalars(
+            select(Alarm).where(
+                Alarm.is_active,
+                Alarm.alarm_type_id.in_({one.alarm_type_id for one in changed}),
+            )
+        )
+        told: list[Sighting] = []
+        for alarm in found:
+            rule = rules.get((alarm.subject, alarm.type_key))
+            if rule is None or alarm.rule_version == rule.version:
+                continue
+            values = {sample["metric"]: sample["value"] for sample in alarm.evidence.get("samples", ())}
+            if alarm.metric and alarm.value is not None:
+                values[alarm.metric] = alarm.value
+            message = conditions.render(rule.instance.definition.message, values)
+            told.append(
+                Seen(
+                    rule.fault,
+                    alarm.severity,
+                    alarm.began_at,
+                    alarm.last_seen_at,
+                    message=message,
+                    rule_version=rule.version,
+                    opens=False,
+                    times=0,
+                )
+            )
+        alarms.take(session, told, now=now)
+
+
+def _said(rule: Standing, evidence: Evidence, metric: str) -> dict[str, Any]:
+    values = {sample.metric: sample.value for sample in evidence.samples}
+    limits = [one.limit for one in evidence.limits if one.metric == metric]
+    return {
+        "message": conditions.render(rule.instance.definition.message, values),
+        "limit": limits[0] if limits else None,
+        "rule_version": rule.version,
+    }
+
+
+def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
+    """Return why an alarm was raised, as it is frozen with it: samples, limits and where they came from."""
+    source = "override" if rule.is_overridden else "type"
+    return {
+        "samples": [_sample(rule, sample) for sample in evidence.samples],
+        "limits": [
+            {
+                "metric": limit.metric,
+                "operator": limit.operator,
+                "limit": limit.limit,
+                "deadband": limit.deadband,
+                "from": source,
+            }
+            for limit in evidence.limits
+        ],
+        "rule_version": rule.version,
+    }
+
+
+def _sample(rule: Standing, sample: Sample) -> dict[str, Any]:
+    watched = rule.instance.metrics.get(sample.metric)
+    return {
+        "metric": sample.metric,
+        "series": None if watched is None else watched.series,
+        "ts_ms": sample.ts_ms,
+        "value": sample.value,
+    }
+
+
+def _states(session: Session, instances: Iterable[int]) -> list[State]:
+    """Return the stored states of some instances, under this process's numbers."""
+    wanted = sorted(instances)
+    found = []
+    for begin in range(0, len(wanted), _MOST):
+        asked = _pairs([standing.split_id(one) for one in wanted[begin : begin + _MOST]])
+        query = select(RuleState.alarm_type_id, RuleState.asset_id, RuleState.state).join(
+            asked, (RuleState.alarm_type_id == asked.c.kind) & (RuleState.asset_id == asked.c.thing)
+        )
+        for alarm_type_id, asset_id, stored in session.execute(query):
+            number = standing.instance_id(alarm_type_id, asset_id)
+            found.append(load_state({**stored, "instance": number}))
+    return found
+
+
+def _pairs(ids: Sequence[tuple[int, int]]) -> Any:  # noqa: ANN401 - a table of two columns
+    kinds, things = [kind for kind, _ in ids], [thing for _, thing in ids]
+    return (
+        func.unnest(cast(kinds, ARRAY(BigInteger)), cast(things, ARRAY(BigInteger)))
+        .table_valued("kind", "thing", name="asked")
+        .render_derived()
+    )
+
+
+def _store(session: Session, outcome: Outcome) -> None:
+    kept = [(*standing.split_id(number), state) for number, state in outcome.states.items() if state is not None]
+    for begin in range(0, len(kept), _MOST):
+        _store_some(session, kept[begin : begin + _MOST])
+    dropped = [standing.split_id(number) for number, state in outcome.states.items() if state is None]
+    for begin in range(0, len(dropped), _MOST):
+        asked = _pairs(dropped[begin : begin + _MOST])
+        session.execute(
+            delete(RuleState)
+            .where(RuleState.alarm_type_id == asked.c.kind, RuleState.asset_id == asked.c.thing)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _store_some(session: Session, kept: Sequence[tuple[int, int, State]]) -> None:
+    kinds, things, states = zip(*kept, strict=True)
+    rows = (
+        func.unnest(
+            cast(list(kinds), ARRAY(BigInteger)),
+            cast(list(things), ARRAY(BigInteger)),
+            cast([msgspec.json.encode(state).decode() for state in states], ARRAY(String)),
+        )
+        .table_valued("kind", "thing", "state", name="kept")
+        .render_derived()
+    )
+    statement = upsert(RuleState).from_select(
+        ["alarm_type_id", "asset_id", "state"], select(rows.c.kind, rows.c.thing, cast(rows.c.state, JSONB))
+    )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[RuleState.alarm_type_id, RuleState.asset_id], set_={"state": statement.excluded.state}
+        )
+    )

@@ -1,0 +1,144 @@
+"""Alarm types with their rule versions, the state of rules that run or count, and alarms.
+
+There is at most one open alarm for one thing and type; the partial unique index says so (promise P1).
+"""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from assets.models import Asset, AssetType, Device
+from kernel.db import Id, Json, Named, Row
+from people.models import Scoped
+
+SEVERITIES = ("critical", "major", "minor", "warning", "info")
+"""From most to least severe."""
+
+
+class AlarmType(Scoped, Named, Row):
+    """A named alarm for an asset type, or for one asset; its conditions live in versions."""
+
+    __tablename__ = "alarm_type"
+    __table_args__ = (
+        UniqueConstraint("company_id", "key"),
+        CheckConstraint("(asset_type_id IS NULL) <> (asset_id IS NULL)", name="one_target"),
+    )
+
+    id: Mapped[Id]
+    key: Mapped[str] = mapped_column(String(60))
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id"), index=True)
+    asset_id: Mapped[int | None] = mapped_column(ForeignKey("asset.id"), index=True)
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+    version: Mapped[int] = mapped_column(default=1)
+    """The number of the rule version in force."""
+    order_from: Mapped[str | None] = mapped_column(String(10))
+    """The least severity that opens a work order; None opens none."""
+    changed_at: Mapped[datetime] = mapped_column(index=True)
+
+    asset_type: Mapped[AssetType | None] = relationship()
+
+
+class RuleVersion(Row):
+    """The conditions of an alarm type as they were from one edit to the next; never changed."""
+
+    __tablename__ = "rule_version"
+    __table_args__ = (UniqueConstraint("alarm_type_id", "number"),)
+
+    id: Mapped[Id]
+    alarm_type_id: Mapped[int] = mapped_column(ForeignKey("alarm_type.id"))
+    number: Mapped[int]
+    definition: Mapped[Json]
+    author: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime]
+
+
+class RuleOverride(Row):
+    """What one asset does differently: a patch of limits, deadband or durations."""
+
+    __tablename__ = "rule_override"
+
+    alarm_type_id: Mapped[int] = mapped_column(ForeignKey("alarm_type.id"), primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True, index=True)
+    patch: Mapped[Json]
+    author: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime]
+
+
+class RuleState(Row):
+    """The state of one rule on one asset, kept only while something runs, counts or is open."""
+
+    __tablename__ = "rule_state"
+
+    alarm_type_id: Mapped[int] = mapped_column(ForeignKey("alarm_type.id"), primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    state: Mapped[Json]
+
+
+class Alarm(Scoped, Row):
+    """Something is wrong with an asset, or with a device that has none, from ``began_at`` to ``ended_at``.
+
+    ``began_at``, ``raised_at`` and ``ended_at`` are device time; ``detected_at``, ``acknowledged_at`` and
+    ``cleared_at`` are server time.
+    """
+
+    __tablename__ = "alarm"
+    __table_args__ = (
+        Index("uq_alarm_open", "subject", "type_key", unique=True, postgresql_where=text("is_active")),
+        Index("ix_alarm_listed", "unit_id", "id", postgresql_where=text("is_active OR NOT is_acknowledged")),
+        Index("ix_alarm_latest", "subject", "type_key", "id"),
+        Index("ix_alarm_asset", "asset_id", "id"),
+        Index("ix_alarm_device", "device_id", "id"),
+        CheckConstraint("severity IN ('critical', 'major', 'minor', 'warning', 'info')", name="severity"),
+    )
+
+    id: Mapped[Id]
+    subject: Mapped[str] = mapped_column(String(40))
+    """``asset:12``, or ``device:7`` for a device without an asset."""
+    type_key: Mapped[str] = mapped_column(String(80))
+    """The alarm type's key, or the code a device reported."""
+    alarm_type_id: Mapped[int | None] = mapped_column(ForeignKey("alarm_type.id"))
+    asset_id: Mapped[int | None] = mapped_column(ForeignKey("asset.id"))
+    device_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"))
+    origin: Mapped[str] = mapped_column(String(10))
+    """``rule`` or ``device``."""
+    severity: Mapped[str] = mapped_column(String(10))
+    peak_severity: Mapped[str] = mapped_column(String(10))
+    message: Mapped[str] = mapped_column(String(500), default="")
+    is_active: Mapped[bool] = mapped_column(default=True)
+    is_acknowledged: Mapped[bool] = mapped_column(default=False)
+    began_at: Mapped[datetime]
+    raised_at: Mapped[datetime]
+    detected_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    cleared_at: Mapped[datetime | None]
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str | None] = mapped_column(String(80))
+    count: Mapped[int] = mapped_column(BigInteger, default=1)
+    metric: Mapped[str | None] = mapped_column(String(80))
+    value: Mapped[float | None]
+    peak_value: Mapped[float | None]
+    limit: Mapped[float | None]
+    rule_version: Mapped[int | None]
+    evidence: Mapped[Json] = mapped_column(default=dict)
+    """Frozen at the raise: samples, limits and where they came from, rule version."""
+    previous_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
+
+    asset: Mapped[Asset | None] = relationship()
+    device: Mapped[Device | None] = relationship()
+    alarm_type: Mapped[AlarmType | None] = relationship()
+
+
+class AlarmEntry(Row):
+    """One line of an alarm's history: a change of state or a comment."""
+
+    __tablename__ = "alarm_entry"
+
+    id: Mapped[Id]
+    alarm_id: Mapped[int] = mapped_column(ForeignKey("alarm.id"), index=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(80))
+    kind: Mapped[str] = mapped_column(String(20))
+    text: Mapped[str] = mapped_column(String(2000), default="")
+    detail: Mapped[Json] = mapped_column(default=dict)

@@ -1,0 +1,235 @@
+"""What the rule library comes to on each asset: instances for the engine, and what their alarms will be about.
+
+For evaluators. Everything is read in a fixed number of queries, for all assets at a start and for some on a change.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from assets import measured, types
+from assets.models import Asset, Metric
+from kernel import log
+from kernel.db import Json
+from people.models import OrgUnit
+from rules import conditions, overrides
+from rules.conditions import AlarmDefinition
+from rules.episodes import Fault
+from rules.faults import DefinitionRefused
+from rules.models import AlarmType, RuleOverride, RuleVersion
+from rules.outcome import Instance, Watched, hold_ms
+
+_ASSET_BITS: Final = 31
+_MOST: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One alarm type on one asset, ready to be evaluated: the engine's instance, and what its alarms are about."""
+
+    instance: Instance
+    fault: Fault
+    alarm_type_id: int
+    asset_id: int
+    version: int
+    is_overridden: bool
+
+
+def instance_id(alarm_type_id: int, asset_id: int) -> int:
+    """Return the engine's number for an alarm type on an asset, the same in every process."""
+    return alarm_type_id << _ASSET_BITS | asset_id
+
+
+def split_id(instance: int) -> tuple[int, int]:
+    """Return the alarm type and asset behind an engine's number."""
+    return instance >> _ASSET_BITS, instance & ((1 << _ASSET_BITS) - 1)
+
+
+def read(
+    session: Session, *, alarm_type_ids: Iterable[int] | None = None, asset_ids: Iterable[int] | None = None
+) -> list[Standing]:
+    """Return every enabled alarm type on every asset it is for, or only some; a fixed number of queries.
+
+    An asset without a series for any metric of the rule has nothing to evaluate and is left out. Where two devices
+    on an asset send the same metric, the series that came later speaks.
+    """
+    kinds = _enabled(session, alarm_type_ids)
+    assets = _assets(session, asset_ids)
+    lines = _lines(session, {kind.company_id for kind, _, _ in kinds})
+    of_type, of_asset = _targets(kinds)
+    pairs = [
+        (found, asset)
+        for asset in assets
+        for found in _applying(asset, of_type, of_asset, lines.get(asset.type_id, ()))
+    ]
+    involved = {asset.id for _, asset in pairs}
+    series: dict[int, dict[str, int]] = {}
+    for some in _portions(involved):
+        for current in measured.now_on(session, some):
+            series.setdefault(current.asset_id, {})[current.metric] = current.series
+    patches = _patches(session, involved)
+    described = _described(session, [asset for _, asset in pairs])
+    parsed = {kind.id: _parsed(kind, version) for kind, version, _ in kinds}
+    made = []
+    for (kind, version, _), asset in pairs:
+        definition = parsed[kind.id]
+        if definition is None:
+            continue
+        patch = patches.get((kind.id, asset.id))
+        if patch:
+            definition = _patched(definition, patch)
+        watched = _watched(definition, series.get(asset.id, {}), described.get(asset.type_id, {}))
+        if watched:
+            made.append(
+                _standing(kind, version, asset, Instance(instance_id(kind.id, asset.id), definition, watched), patch)
+            )
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What the compiler needs of an asset."""
+
+    id: int
+    type_id: int
+    company_id: int
+    unit_id: int
+    path: str
+
+
+_Found = tuple[AlarmType, RuleVersion, str]
+
+
+def _enabled(session: Session, alarm_type_ids: Iterable[int] | None) -> Sequence[_Found]:
+    query = (
+        select(AlarmType, RuleVersion, OrgUnit.path)
+        .join(RuleVersion, (RuleVersion.alarm_type_id == AlarmType.id) & (RuleVersion.number == AlarmType.version))
+        .join(OrgUnit, OrgUnit.id == AlarmType.unit_id)
+        .where(AlarmType.is_enabled)
+        .execution_options(populate_existing=True)
+    )
+    if alarm_type_ids is not None:
+        query = query.where(AlarmType.id.in_(list(alarm_type_ids)))
+    return [(kind, version, path) for kind, version, path in session.execute(query)]
+
+
+def _assets(session: Session, asset_ids: Iterable[int] | None) -> list[_Target]:
+    query = (
+        select(Asset.id, Asset.type_id, Asset.company_id, Asset.unit_id, OrgUnit.path)
+        .join(OrgUnit, OrgUnit.id == Asset.unit_id)
+        .where(Asset.status != "scrapped")
+    )
+    if asset_ids is not None:
+        query = query.where(Asset.id.in_(list(asset_ids)))
+    return [_Target(*row) for row in session.execute(query)]
+
+
+def _lines(session: Session, company_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    lines: dict[int, tuple[int, ...]] = {}
+    for company_id in company_ids:
+        lines |= types.lineage(session, company_id)
+    return lines
+
+
+def _targets(kinds: Sequence[_Found]) -> tuple[dict[int, list[_Found]], dict[int, list[_Found]]]:
+    of_type: dict[int, list[_Found]] = {}
+    of_asset: dict[int, list[_Found]] = {}
+    for found in kinds:
+        kind = found[0]
+        if kind.asset_id is not None:
+            of_asset.setdefault(kind.asset_id, []).append(found)
+        elif kind.asset_type_id is not None:
+            of_type.setdefault(kind.asset_type_id, []).append(found)
+    return of_type, of_asset
+
+
+def _applying(
+    asset: _Target,
+    of_type: Mapping[int, list[_Found]],
+    of_asset: Mapping[int, list[_Found]],
+    line: tuple[int, ...],
+) -> Iterable[_Found]:
+    yield from of_asset.get(asset.id, ())
+    for type_id in line:
+        for found in of_type.get(type_id, ()):
+            kind, _, path = found
+            if kind.company_id == asset.company_id and asset.path.startswith(path):
+                yield found
+
+
+def _patches(session: Session, asset_ids: Iterable[int]) -> dict[tuple[int, int], Json]:
+    known = select(RuleOverride.alarm_type_id, RuleOverride.asset_id, RuleOverride.patch)
+    return {
+        (kind, asset): patch
+        for some in _portions(asset_ids)
+        for kind, asset, patch in session.execute(known.where(RuleOverride.asset_id.in_(some)))
+    }
+
+
+def _described(session: Session, assets: Sequence[_Target]) -> dict[int, dict[str, Metric]]:
+    by_company: dict[int, set[int]] = {}
+    for asset in assets:
+        by_company.setdefault(asset.company_id, set()).add(asset.type_id)
+    described: dict[int, dict[str, Metric]] = {}
+    for company_id, type_ids in by_company.items():
+        described |= types.metrics(session, company_id, type_ids)
+    return described
+
+
+def _parsed(kind: AlarmType, version: RuleVersion) -> AlarmDefinition | None:
+    try:
+        return conditions.parse(version.definition)
+    except DefinitionRefused as error:
+        # Written under another grammar. The other rules must not stand still for it.
+        log.of(__name__).error("rule cannot be read", alarm_type=kind.id, version=version.number, reason=str(error))
+        return None
+
+
+def _patched(definition: AlarmDefinition, patch: Json) -> AlarmDefinition:
+    try:
+        return overrides.with_overrides(definition, patch)
+    except DefinitionRefused:
+        # A later version of the type no longer has what the patch changes; the type's own limits hold.
+        return definition
+
+
+def _watched(
+    definition: AlarmDefinition, series: Mapping[str, int], described: Mapping[str, Metric]
+) -> dict[str, Watched]:
+    watched = {}
+    for metric in definition.metrics():
+        number = series.get(metric)
+        if number is not None:
+            known = described.get(metric)
+            interval = None if known is None else known.expected_interval_s
+            # What only reports when it changes, as a door or a switch does, speaks until it says otherwise (A8).
+            on_change = known is not None and known.kind == "state" and interval is None
+            watched[metric] = Watched(number, hold_ms(interval, is_on_change=on_change))
+    return watched
+
+
+def _standing(
+    kind: AlarmType, version: RuleVersion, asset: _Target, instance: Instance, patch: Json | None
+) -> Standing:
+    fault = Fault(
+        subject=f"asset:{asset.id}",
+        type_key=kind.key,
+        origin="rule",
+        actor=f"rule:{kind.id}",
+        company_id=asset.company_id,
+        unit_id=asset.unit_id,
+        asset_id=asset.id,
+        device_id=None,
+        alarm_type_id=kind.id,
+    )
+    return Standing(instance, fault, kind.id, asset.id, version.number, is_overridden=bool(patch))
+
+
+def _portions(ids: Iterable[int]) -> Iterator[list[int]]:
+    """Cut identities into as many as one statement may name."""
+    ordered = sorted(ids)
+    for begin in range(0, len(ordered), _MOST):
+        yield ordered[begin : begin + _MOST]

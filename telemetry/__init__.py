@@ -1,0 +1,1 @@
+"""Readings: their columns, the stores that keep them, ranges and downsampling."""

@@ -1,0 +1,62 @@
+"""Real parts for every test: one embedded PostgreSQL a run, one database a test, copied from a migrated template."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from kernel import db, postgres
+from migrations import run
+
+SECRET = b"a secret for tests only"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Run one embedded server for the whole run; its template database is migrated."""
+    folder = Path(tempfile.mkdtemp(prefix="fixwright-test-"))
+    with postgres.running(folder, database="template_fixwright") as url:
+        engine = db.connect(url)
+        run.upgrade(engine)
+        engine.dispose()
+        yield url
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """Return the URL of a fresh database for one test."""
+    name = f"test_{next(_numbers)}"
+    admin = postgres_url.replace("/template_fixwright?", "/postgres?")
+    postgres.create(admin, name, template="template_fixwright")
+    yield postgres_url.replace("/template_fixwright?", f"/{name}?")
+    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = db.connect(database_url, pool=20)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def database(engine: Engine) -> sessionmaker[Session]:
+    """Return the factory of sessions on a fresh database."""
+    return db.sessions(engine, secret=SECRET)
+
+
+@pytest.fixture
+def session(database: sessionmaker[Session]) -> Iterator[Session]:
+    """Return a session on a fresh database; what a test does not commit is gone."""
+    with database() as session:
+        yield session

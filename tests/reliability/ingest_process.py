@@ -1,0 +1,33 @@
+"""A real ingest process to be killed: the ingest part and nothing else, set up from the environment.
+
+Run as ``python -m tests.reliability.ingest_process``; it writes ``ready`` to standard output when it receives.
+"""
+
+import signal
+import sys
+import threading
+
+from ingest.run import Ingest
+from kernel import db, log, settings
+from telemetry.store import open_store
+
+
+def main() -> None:
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    chosen = settings.load()
+    log.configure(level="warning")
+    engine = db.connect(chosen.database_url or "", pool=4)
+    store = open_store(chosen.telemetry_url, chosen.data_dir)
+    ingest = Ingest(chosen, db.sessions(engine, secret=settings.secret_key(chosen)), store)
+    ingest.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    stopping.wait()
+    ingest.stop()
+    store.close()
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

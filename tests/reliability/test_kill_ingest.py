@@ -1,0 +1,110 @@
+"""D01: kill -9 of ingest at random, under load, and nothing acknowledged is lost or doubled."""
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from ingest import crash
+from tests.mosquitto import Mosquitto
+from tests.plant import Plant
+from tests.reliability import judge
+from tests.reliability.conftest import DEVICES, IngestProcess
+from tests.reliability.fleet import Fleet
+from tests.waiting import until
+
+
+def _killed_at_random(process: IngestProcess, *, kills: int, longest_s: float, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(kills):
+        process.start()
+        # The one sleep of this test: it is the length of life that chance gives the process.
+        time.sleep(chance.uniform(0, longest_s))
+        process.kill()
+    process.start()
+
+
+def test_ING_2_D01_twenty_kills_of_ingest_under_load_lose_and_double_nothing(
+    database: sessionmaker[Session],
+    database_url: str,
+    broker: Mosquitto,
+    works: Plant,  # noqa: ARG001 - the rows the devices stand on
+    ingests: Callable[[str, str], IngestProcess],
+    seed: int,
+) -> None:
+    process = ingests(database_url, broker.url)
+    process.start()
+    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(DEVICES)], every_s=2.0, alarms=0.1, seed=seed)
+    fleet.start()
+    try:
+        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+        process.kill()
+        _killed_at_random(process, kills=19, longest_s=1.2, seed=seed)
+        fleet.quieten()
+        until(lambda: fleet.is_silent, timeout_s=120, what="every alarm is acknowledged")
+    finally:
+        fleet.stop()
+    process.stop()
+    judge.readings_are_stored_once(database, process.folder, fleet)
+    judge.alarms_are_exact(database, fleet)
+
+
+def test_D06_a_crash_at_each_named_step_of_the_path_loses_and_doubles_nothing(
+    database: sessionmaker[Session],
+    database_url: str,
+    broker: Mosquitto,
+    works: Plant,  # noqa: ARG001 - the rows the devices stand on
+    ingests: Callable[[str, str], IngestProcess],
+    seed: int,
+) -> None:
+    process = ingests(database_url, broker.url)
+    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(DEVICES // 2)], every_s=1.0, alarms=0.2, seed=seed)
+    process.start()
+    fleet.start()
+    try:
+        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+        process.kill()
+        for place in crash.PLACES:
+            process.start(**{crash.VARIABLE: f"{place}:4"})
+            until(lambda: not process.is_alive, timeout_s=60, what=f"it crashes at {place}")
+            process.kill()
+        process.start()
+        fleet.quieten()
+        until(lambda: fleet.is_silent, timeout_s=120, what="every alarm is acknowledged")
+    finally:
+        fleet.stop()
+    process.stop()
+    judge.readings_are_stored_once(database, process.folder, fleet)
+    judge.alarms_are_exact(database, fleet)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("devices", [1000])
+def test_D01_at_full_length(
+    database: sessionmaker[Session],
+    database_url: str,
+    broker: Mosquitto,
+    ingests: Callable[[str, str], IngestProcess],
+    seed: int,
+    devices: int,
+) -> None:
+    from tests.reliability.conftest import build_plant
+
+    build_plant(database, machines=devices)
+    process = ingests(database_url, broker.url)
+    process.start()
+    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(devices)], every_s=5.0, alarms=0.1, seed=seed)
+    fleet.start()
+    try:
+        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+        process.kill()
+        _killed_at_random(process, kills=19, longest_s=20, seed=seed)
+        fleet.quieten()
+        until(lambda: fleet.is_silent, timeout_s=10, what="drained 10 s after the last restart")
+    finally:
+        fleet.stop()
+    process.stop()
+    judge.readings_are_stored_once(database, process.folder, fleet)
+    judge.alarms_are_exact(database, fleet)

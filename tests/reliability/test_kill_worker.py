@@ -1,0 +1,107 @@
+"""D05: kill -9 of the worker while it delivers; each effect happens once and nothing is stuck unseen."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from kernel import clock, db, events
+from kernel.models import Delivery, Event
+from maintenance.orders.models import Order
+from rules import alarms
+from rules.episodes import Fault, Seen
+from tests import factories
+from tests.waiting import until
+
+FAULTS = 60
+
+
+class WorkerProcess:
+    """A real worker, killed by the id it was started with."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self._folder = folder
+        self._environment = {
+            **os.environ,
+            "FIXWRIGHT_DATABASE_URL": database_url,
+            "FIXWRIGHT_DATA_DIR": str(folder),
+            "FIXWRIGHT_SECRET_KEY": "a secret for tests only",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._folder / "log").open("ab") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "api.cli", "worker"], env=self._environment, stdout=sink, stderr=sink
+            )
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
+
+def _raise_faults(database: sessionmaker[Session]) -> None:
+    with db.transaction(database) as session:
+        company = factories.company(session)
+        found = [factories.asset(session, company, "harbour") for _ in range(FAULTS)]
+        now = clock.now()
+        seen = []
+        for asset in found:
+            subject = f"asset:{asset.id}"
+            fault = Fault(subject, "E1", "device", "device:1", asset.company_id, asset.unit_id, asset.id, None)
+            # Seen three times, so that two events a fault want one order.
+            seen += [Seen(fault, "critical", now, now) for _ in range(3)]
+        alarms.take(session, seen, now=now)
+
+
+def _delivered(database: sessionmaker[Session]) -> int:
+    with database() as session:
+        return session.scalar(select(func.count()).select_from(Delivery).where(Delivery.state == "done")) or 0
+
+
+def _judge(database: sessionmaker[Session]) -> None:
+    with database() as session:
+        per_fault = session.execute(select(Order.fault_key, func.count()).group_by(Order.fault_key)).all()
+        assert len(per_fault) == FAULTS
+        assert {count for _, count in per_fault} == {1}
+        assert session.scalar(select(func.count()).select_from(Event).where(Event.kind == "OrderOpened")) == FAULTS
+        assert session.scalars(select(Delivery.state).distinct()).all() == ["done"]
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.torture)])
+def test_D05_kills_of_the_worker_while_it_delivers_double_no_effect_and_leave_nothing_behind(
+    database: sessionmaker[Session], database_url: str, tmp_path: Path, seed: int, kills: int
+) -> None:
+    _raise_faults(database)
+    chance = random.Random(seed)
+    worker = WorkerProcess(database_url, tmp_path)
+    try:
+        for _ in range(kills):
+            before = _delivered(database)
+            worker.start()
+            until(
+                lambda before=before: _delivered(database) > before,  # type: ignore[misc]
+                timeout_s=60,
+                every_s=0.005,
+                what="it delivers",
+            )
+            time.sleep(chance.uniform(0, 0.05))  # how far it gets
+            worker.kill()
+        worker.start()
+
+        def is_idle() -> bool:
+            with database() as session:
+                return events.is_idle(session)
+
+        until(is_idle, timeout_s=120, what="everything is delivered")
+    finally:
+        worker.kill()
+    _judge(database)
