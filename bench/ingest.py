@@ -6,14 +6,12 @@ receives; paho that only receives; and the loop most people write (paho, one INS
 """
 
 import argparse
-import asyncio
 import json
 import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from bench.edge import BROKER, drain, drain_receive_only
 from bench.flood import fill
-from ingest.batch import Batch, Limits
+from ingest.batch import Limits
+from ingest.belt import OVERLAP, Belt
 from ingest.pipeline import Pipeline
-from ingest.publisher import Outgoing
-from ingest.run import share_interpreter
 from kernel import clock, db, postgres
 from migrations import run
 from rules import library
@@ -95,23 +92,11 @@ def _add_rules(session: Session, made: Plant, rules: int) -> None:
         library.add(session, draft, definition, unit=made.company, actor="system", now=clock.now())
 
 
-class Behind:
-    """The data path as a process runs it: one worker thread behind the event loop of the edge."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._worker = ThreadPoolExecutor(1)
-
-    async def __call__(self, batch: Batch) -> Sequence[Outgoing]:
-        """Make a batch durable."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._pipeline.process, batch)
-
-
 def measure(*, messages: int = 200_000, devices: int = DEVICES, rules: int = RULES) -> dict[str, float]:
     """Return figures of one run on a Mosquitto of its own."""
     with ground(devices=devices, rules=rules) as here:
-        share_interpreter()
         pipeline = Pipeline(here.sessions, here.store)
+        belt = Belt(pipeline)
         began = time.perf_counter()
         pipeline.load()
         load_s = time.perf_counter() - began
@@ -120,16 +105,17 @@ def measure(*, messages: int = 200_000, devices: int = DEVICES, rules: int = RUL
         try:
             # Once to know the devices' metrics, as a process does after its first minute.
             fill(broker.port, messages=10_000, devices=devices)
-            drain(broker.port, Behind(pipeline), messages=10_000)
+            drain(broker.port, belt, messages=10_000)
             received, ended = 0.0, 0.0
             for _ in range(ROUNDS):
                 fill(broker.port, messages=messages, devices=devices)
                 received = max(received, drain_receive_only(broker.port, messages=messages))
                 fill(broker.port, messages=messages, devices=devices)
-                ended = max(ended, drain(broker.port, Behind(pipeline), messages=messages, limits=Limits()))
+                ended = max(ended, drain(broker.port, belt, messages=messages, limits=Limits(overlap=OVERLAP)))
             paho_only = paho_per_s(broker.port)
             usual = usual_per_s(broker.port, here.url)
         finally:
+            belt.close()
             broker.remove()
     return {
         "messages_per_s": ended,

@@ -6,6 +6,7 @@ say what was evaluated, rejected messages are kept by their digest. So a redeliv
 wherever the first attempt ended (promises P1, P2, P7).
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ from ingest import crash, device_alarms, publisher, rejected, status, topics
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
 from ingest.decode import Decoder
-from ingest.decoded import Reason, Rejected
+from ingest.decoded import Decoded, Reason, Rejected
 from ingest.intake import Tally
 from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
@@ -42,7 +43,7 @@ _log = log.of(__name__)
 
 
 class Pipeline:
-    """The data path of one process. For one thread at a time."""
+    """The data path of one process. For one thread at a time, and one more that only calls ``decode``."""
 
     def __init__(
         self, sessions: sessionmaker[Session], store: TelemetryStore, *, patience: Patience | None = None
@@ -53,6 +54,7 @@ class Pipeline:
         self._sessions = sessions
         self._store = store
         self._decoder = Decoder()
+        self._decoding = threading.Lock()
         self._resolver = Resolver(self.registry, self._name)
         self._ear = Ear()
         self._tally = Tally()
@@ -79,15 +81,23 @@ class Pipeline:
         Raises:
             Exception: it could not be made durable; nothing of it may be acknowledged.
         """
+        return self.finish(batch, self.decode(batch))
+
+    def decode(self, batch: Batch) -> Decoded:
+        """Read a batch, perhaps while the one before it is being finished. Batches are finished in this order."""
+        with self._decoding:
+            return self._decoder.decode(batch)
+
+    def finish(self, batch: Batch, decoded: Decoded) -> list[Outgoing]:
+        """Make a batch durable that has been read; see ``process``."""
         try:
-            return self._path(batch)
+            return self._path(batch, decoded)
         except TRANSIENT:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of a batch: the one message at fault is set aside
             return self._apart(batch, error)
 
-    def _path(self, batch: Batch, replays: Sequence[int] = ()) -> list[Outgoing]:
-        decoded = self._decoder.decode(batch)
+    def _path(self, batch: Batch, decoded: Decoded, replays: Sequence[int] = ()) -> list[Outgoing]:
         resolved = self._resolver.resolve(batch, decoded, clock.now())
         if resolved.fresh_assets:
             self._reload_rules(asset_ids=resolved.fresh_assets)
@@ -275,7 +285,7 @@ class Pipeline:
             # One at a time, so that one that fails takes no other along.
             batch = Batch.of([(topic, payload)], received_ms=received_ms)
             try:
-                outgoing += self._path(batch, replays=[number])
+                outgoing += self._path(batch, self.decode(batch), replays=[number])
             except TRANSIENT:
                 raise
             except Exception as error:  # noqa: BLE001 - the edge of a replay: it stays set aside, with the reason

@@ -142,12 +142,14 @@ class Registry:
         names = decoded.names
         if names is not self._names:
             self._forget_names(names)
-        met = len(self._verdicts)
-        if len(names.sources) > met:
-            self._verdicts.extend(self.speaker(source) for source in names.sources[met:])
-            self._pairs_of.extend([] for _ in names.sources[met:])
-        if len(names.pairs) > self._size:
-            self._learn(range(self._size, len(names.pairs)))
+        # The next batch may be decoded meanwhile, and names only grow: a pair's source stands before the pair.
+        pairs = len(names.pairs)
+        fresh = names.sources[len(self._verdicts) :]
+        if fresh:
+            self._verdicts.extend(map(self.speaker, fresh))
+            self._pairs_of.extend([] for _ in fresh)
+        if pairs > self._size:
+            self._learn(range(self._size, pairs))
         numbers = np.unique(decoded.pair)
         unseen = numbers[self.series[numbers] == UNSEEN]
         return [self._pair(number) for number in unseen.tolist()]

@@ -1,23 +1,21 @@
 """Ingest as it runs in a process: an edge to MQTT, the data path behind it, and time passing beside.
 
 It lives in a thread of its own with its own event loop, so that pages of the same process do not slow it. The path
-runs in one worker thread, where batches and ticks take turns; the loop keeps the sockets alive meanwhile.
+runs on a belt of two threads, on which batches and ticks take turns; the loop keeps the sockets alive meanwhile.
 """
 
 import asyncio
 import contextlib
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
-from ingest import endpoint
-from ingest.batch import Batch, IntakeCounters, Limits
+from ingest import belt, endpoint
+from ingest.batch import IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
 from ingest.credentials import Checker
 from ingest.patience import TRANSIENT, Patience
@@ -39,18 +37,7 @@ EXPIRE_EVERY_S: Final = 6 * 3600.0
 START_S: Final = 60.0
 STOP_S: Final = 40.0
 
-Answer = TypeVar("Answer")
-
 _log = log.of(__name__)
-
-
-def share_interpreter() -> None:
-    """Let the threads of this process take turns every tenth of a millisecond.
-
-    The path gives the interpreter away at each array operation, and with Python's own 5 ms would wait that long,
-    a hundred times a batch, for the loop that reads the socket. The price is a few per cent for the switching.
-    """
-    sys.setswitchinterval(0.0001)
 
 
 class Ingest:
@@ -62,7 +49,7 @@ class Ingest:
         self._patience = Patience()
         self._pipeline = Pipeline(sessions, store, patience=self._patience)
         self._checker = Checker()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="ingest-path")
+        self._belt = belt.Belt(self._pipeline)
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
         self._started: Future[None] = Future()
         self._edge: Consumer | EmbeddedBroker | None = None
@@ -93,7 +80,7 @@ class Ingest:
         if self._loop is not None and self._stopping is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(STOP_S)
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._belt.close()
 
     def trouble(self) -> str | None:
         """Return what is wrong, or None: the readiness question of this part."""
@@ -143,7 +130,6 @@ class Ingest:
     # The thread -------------------------------------------------------------------------------------------------
 
     def _main(self) -> None:
-        share_interpreter()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._run())
@@ -156,7 +142,7 @@ class Ingest:
 
     async def _run(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        await self._in_worker(self._pipeline.load)
+        await self._belt.between(self._pipeline.load)
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
@@ -175,13 +161,13 @@ class Ingest:
     def _consumer(self) -> Consumer:
         terms = Terms(receive_maximum=self._settings.mqtt_receive_maximum)
         where = endpoint.parse(self._settings.mqtt_url or "")
-        return Consumer(where, self._process, terms=terms, limits=self._limits())
+        return Consumer(where, self._belt, terms=terms, limits=self._limits())
 
     def _broker(self) -> "EmbeddedBroker":
         # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
         from ingest.broker import EmbeddedBroker
 
-        return EmbeddedBroker(self._settings.mqtt_bind, self._process, self._recognise, limits=self._limits())
+        return EmbeddedBroker(self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits())
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":
         """Begin to receive; return what runs until the edge has stopped."""
@@ -192,19 +178,14 @@ class Ingest:
         return asyncio.create_task(_until(self._stopping))
 
     def _limits(self) -> Limits:
-        return Limits(messages=self._settings.batch_messages, wait_ms=self._settings.batch_wait_ms)
-
-    async def _process(self, batch: Batch) -> Sequence[Outgoing]:
-        return await self._in_worker(lambda: self._pipeline.process(batch))
+        messages, wait_ms = self._settings.batch_messages, self._settings.batch_wait_ms
+        return Limits(messages=messages, wait_ms=wait_ms, overlap=belt.OVERLAP)
 
     def _recognise(self, user: str, password: str, _client: str) -> str | None:
         device = self._pipeline.registry.device_by_key(user)
         if device is None or device.is_revoked or device.password_hash is None:
             return None
         return user if self._checker.is_right(password, device.password_hash) else None
-
-    async def _in_worker(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     # Beside the path --------------------------------------------------------------------------------------------
 
@@ -215,7 +196,7 @@ class Ingest:
             await asyncio.sleep(TICK_S)
             is_look_due = loop.time() >= look_at
             try:
-                await self._in_worker(lambda: self._pipeline.run_timers(clock.now()))
+                await self._belt.between(lambda: self._pipeline.run_timers(clock.now()))
                 if is_look_due:
                     await self._look()
                     look_at = loop.time() + LOOK_S
@@ -228,14 +209,14 @@ class Ingest:
 
     async def _look(self) -> None:
         """See what people changed, try again what they asked for, and write the books."""
-        changed = await self._in_worker(lambda: self._pipeline.follow_changes(clock.now()))
+        changed = await self._belt.between(lambda: self._pipeline.follow_changes(clock.now()))
         if self._edge is not None and not isinstance(self._edge, Consumer):
             for device in changed.cut:
                 self._edge.disconnect(device)
-        for message in await self._in_worker(self._pipeline.replay):
+        for message in await self._belt.between(self._pipeline.replay):
             if self._edge is not None:
                 self._edge.publish(message)
-        await self._in_worker(lambda: self._pipeline.keep_books(clock.now()))
+        await self._belt.between(lambda: self._pipeline.keep_books(clock.now()))
 
     async def _keep_house(self) -> None:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""
@@ -255,7 +236,7 @@ class Ingest:
 
     async def _write_last_books(self) -> None:
         try:
-            await self._in_worker(lambda: self._pipeline.close_books(clock.now()))
+            await self._belt.between(lambda: self._pipeline.close_books(clock.now()))
         except TRANSIENT as error:
             _log.warning("the last counts could not be written", reason=type(error).__name__)
 
