@@ -81,7 +81,8 @@ def _encoded(content: bytes, edge: int) -> bytes:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
         picture.thumbnail((edge, edge))
         out = io.BytesIO()
-        picture.save(out, "JPEG", quality=82)
+        # A comment would be carried over from the original; it may say as much about a place as its EXIF data.
+        picture.save(out, "JPEG", quality=82, comment=b"")
         return out.getvalue()
 
 

@@ -157,9 +157,18 @@ def pdf(labels: Sequence[Label], sheet: Sheet, *, font: Path, bold: Path, skip: 
     return bytes(made.output())
 
 
+def matrix_edge(sheet: Sheet) -> float:
+    """Return where the square of a label ends, in millimetres from the label's left; words stand right of it."""
+    return 1.5 + _edge(sheet.label)
+
+
+def _edge(size: tuple[float, float]) -> float:
+    return min(size[1] - 3, size[0] * 0.52)
+
+
 def _draw(ruler: _Ruler, label: Label, size: tuple[float, float], left: float, top: float) -> None:
     """Draw one label: the square on the left, as large as the label is high, and the words beside it."""
-    edge = min(size[1] - 3, size[0] * 0.52)
+    edge = _edge(size)
     _draw_square(ruler.made, label.address, left + 1.5, top + (size[1] - edge) / 2, edge)
     unit = size[1] / 37
     # The square brings its own white margin, so the words may begin right beside it.

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.web import assets
 from kernel import db, postgres
 from migrations import run
+from tests.browser import launched
 
 SECRET = b"a secret for tests only"
 _numbers = itertools.count(1)
@@ -60,3 +63,12 @@ def session(database: sessionmaker[Session]) -> Iterator[Session]:
     """Return a session on a fresh database; what a test does not commit is gone."""
     with database() as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start the machine's own chromium once a run: playwright drives one at a time. Without one, skip by name."""
+    if not assets.VENDOR.is_dir():
+        pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
+    with launched() as started:
+        yield started

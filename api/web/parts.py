@@ -83,7 +83,9 @@ def overview(
 @router.get("/parts/new")
 def new(request: Request, _: Writer) -> HTMLResponse:
     """Show the form of a new part."""
-    return pages.render(request, "parts/form.html", part=None, given={"unit": "pcs", "lead_days": "7"}, errors={})
+    return pages.render(
+        request, "parts/form.html", units=catalogue.UNITS, part=None, given={"unit": "pcs", "lead_days": "7"}, errors={}
+    )
 
 
 @router.post("/parts")
@@ -127,7 +129,7 @@ def edit(request: Request, part_id: int, viewer: Writer, session: Db) -> HTMLRes
         name: "" if (value := getattr(part, name)) is None else f"{value.normalize():f}"
         for name in ("reorder_level", "reorder_quantity")
     }
-    return pages.render(request, "parts/form.html", part=part, given=given, errors={})
+    return pages.render(request, "parts/form.html", units=catalogue.UNITS, part=part, given=given, errors={})
 
 
 def order_context(session: Session, order: Order, viewer: Viewer) -> dict[str, Any]:
@@ -191,7 +193,9 @@ def page(
 
 def _form(request: Request, part: Part | None, given: dict[str, str], error: FixwrightError) -> HTMLResponse:
     errors = forms.refused(request, error)
-    return pages.render(request, "parts/form.html", status=422, part=part, given=given, errors=errors)
+    return pages.render(
+        request, "parts/form.html", status=422, units=catalogue.UNITS, part=part, given=given, errors=errors
+    )
 
 
 def _draft(given: dict[str, str]) -> PartDraft:

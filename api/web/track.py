@@ -228,6 +228,9 @@ def _taken(
 ) -> Response:
     """Do what a customer asks for and show the page again; a refusal changes nothing and stands beside its field."""
     reported = _request(request, token, session)
+    # Counted whatever becomes of it: a refusal below rolls back its own part only.
+    reports.may_write(session, reported, address_of(request), clock.now())
+    session.commit()
     try:
         with session.begin_nested():
             verb(reported)

@@ -11,13 +11,16 @@ from decimal import Decimal
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from kernel import audit
+from kernel import audit, i18n
 from kernel.errors import Conflict, Invalid, NotFound
 from maintenance.orders.models import Order
 from maintenance.parts.models import Movement, Part, Place, Reservation, Stock
 from maintenance.parts.stock import HELD
 from people import scope
 from people.scope import Viewer
+
+UNITS = (i18n.noop("pcs"), i18n.noop("set"), i18n.noop("pair"), i18n.noop("roll"), i18n.noop("box"), "L", "kg", "m")
+"""Units that are offered, stored as they stand here and shown in the reader's language; any other may be typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

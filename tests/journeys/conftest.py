@@ -8,20 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, expect
 
-from tests.browser import launched
 from tests.journeys.person import PATIENCE_MS, Enter, entrance
 from tests.running import Product, running
 
 __all__ = ["running"]
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start the machine's own chromium once; without one the journeys are skipped by name."""
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture(scope="session")

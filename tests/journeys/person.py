@@ -57,7 +57,8 @@ class Person:
 
     def field(self, english: str, *, within: Page | Locator | None = None) -> Locator:
         """Find an input by its label; a mark for required ones is not part of the words."""
-        return (within or self.page).get_by_label(re.compile(rf"^{re.escape(self.word(english))}\s*\*?$"))
+        label = re.compile(rf"^{re.escape(self.word(english))}\s*\*?$")
+        return (within or self.page).get_by_label(label).filter(visible=True)
 
     def choose(self, english: str, part: str) -> None:
         """Choose, in a list of that label, the first entry that reads like this."""
@@ -138,7 +139,8 @@ def entrance(browser: Browser, product: Product) -> Iterator[Enter]:
     yield enter
     for person in inside:
         person.context.close()
-    assert [said for person in inside for said in person.complaints] == []
+    complaints = [said for person in inside for said in person.complaints]
+    assert complaints == [], "\n".join(complaints)
 
 
 def watch(page: Page, complaints: list[str]) -> None:

@@ -18,7 +18,7 @@ def test_an_administrator_gives_a_person_a_role_at_a_site(enter: Enter, width: i
     me.page.get_by_role("link", name=re.compile(f"^{me.word('People')}")).first.click()
     me.link("New person").click()
     username = f"newcomer.{width}"
-    me.field("Name").fill("New Comer")
+    me.field("Full name").fill("New Comer")
     me.field("User name").fill(username)
     site = {"en": "Ningbo Plant", "zh": "宁波工厂"}[language]
     me.choose("Belongs to", site)
@@ -34,7 +34,9 @@ def test_an_administrator_gives_a_person_a_role_at_a_site(enter: Enter, width: i
     newcomer.field("Password").fill(password)
     newcomer.button("Sign in").click()
     newcomer.page.wait_for_url(lambda url: "/login" not in url)
-    me.page.reload()
+    me.go("/people")
+    me.link("New Comer").first.click()
+    assert me.heading() == "New Comer"
     expect(me.page.get_by_text(password)).to_have_count(0)
 
 
@@ -59,7 +61,11 @@ def test_an_administrator_registers_a_device_hears_it_and_mends_what_it_could_no
     controller = plant.Controller(product, key, secret)
     controller.say("telemetry", {"temperature": 81.5})
     me.go(f"/assets/{machine.id}")
-    values = me.card("Values now").get_by_role("row").filter(has_text={"en": "Outlet temperature", "zh": "排气温度"}[language])
+    values = (
+        me.card("Values now")
+        .get_by_role("row")
+        .filter(has_text={"en": "Outlet temperature", "zh": "排气温度"}[language])
+    )
     expect(values).to_contain_text("81.5")
     controller.say("telemetry", {"temperature": 82.5})
     expect(values).to_contain_text("82.5")
@@ -74,7 +80,7 @@ def test_an_administrator_registers_a_device_hears_it_and_mends_what_it_could_no
     me.page.get_by_role("link", name=f"{key}/telemetry").click()
     me.reads("{temperature: 83}")
     me.button("Replay").click()
-    me.sees("Asked to be tried again")
+    me.sees("Being tried again")
 
     me.place("Settings")
     me.page.get_by_role("link", name=re.compile(f"^{me.word('Audit trail')}")).click()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import qrcode
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 from qrcode.constants import ERROR_CORRECT_Q
 
 from api.web import assets
@@ -19,7 +19,6 @@ from kernel import ids
 from kernel.errors import Invalid
 from qr import labels
 from qr.labels import SHEETS, Label, Sheet
-from tests.browser import launched
 
 JSQR = assets.VENDOR / "jsqr" / "jsQR.js"
 LONG = Label(
@@ -57,14 +56,12 @@ def poppler(program: str, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """Return a page of the machine's own browser that has the decoder of the product's scanner."""
-    if not JSQR.is_file():
-        pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
-    with launched() as browser:
-        page = browser.new_page()
-        page.add_script_tag(path=JSQR)
-        yield page
+    page = browser.new_page()
+    page.add_script_tag(path=JSQR)
+    yield page
+    page.close()
 
 
 READ = """async (address) => {

@@ -1,7 +1,7 @@
 """What stands behind a label: for a stranger three steps and nothing of the inside, for each role its own work."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create
 from api.runtime import Runtime
-from api.web import assets
 from assets.models import Asset
 from kernel import clock, db, ids
 from maintenance.orders.models import Entry, Order, Request
@@ -24,7 +23,7 @@ from people.models import Membership, Role
 from qr import reports, tags
 from qr.models import Scan, Tag
 from tests import factories, pictures
-from tests.browser import faults, launched
+from tests.browser import faults
 from tests.factories import Company
 from tests.serving import served
 
@@ -44,14 +43,6 @@ def asset(database: sessionmaker[Session], company: Company) -> Asset:
 def tag(database: sessionmaker[Session], asset: Asset) -> Tag:
     with db.transaction(database) as session:
         return tags.make(session, session.merge(asset), actor="account:1", now=clock.now())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not assets.VENDOR.is_dir():
-        pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
-    with launched() as started:
-        yield started
 
 
 def send(client: httpx.Client, tag: Tag, *photos: bytes, names: tuple[str, ...] = (), **fields: str) -> httpx.Response:
