@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -17,8 +17,9 @@ import numpy as np
 from ingest import columns, forms, reports, strict
 from ingest.batch import Batch
 from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
-from ingest.forms import TIME_BOUND, Element, Scalar
-from ingest.shapes import AHEAD_MS, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
+from ingest.forms import Element, Scalar
+from ingest.moulds import ABSENT, NO_CAST, Instant, Mould
+from ingest.shapes import AHEAD_MS, BAD_SHAPE, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
 from ingest.strict import Refused
 from ingest.topics import Kind, Topic, Understood, is_device_key
 from telemetry.readings import Flag, Flags, Float64s, Int64s, Mask, Texts
@@ -27,12 +28,10 @@ MAX_PAYLOAD: Final = 256 * 1024
 OLDEST_MS: Final = 3_653 * 86_400_000
 """A device whose time lies more than ten years back is not believed (ING-5), as one too far ahead."""
 
-_ABSENT: Final = -(2**63)
-
 
 class _Wrapped(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     values: dict[str, Scalar]
-    ts: Annotated[int, msgspec.Meta(gt=-TIME_BOUND, lt=TIME_BOUND)] = _ABSENT
+    ts: Instant = ABSENT
 
 
 _read_wrapped = msgspec.json.Decoder(_Wrapped).decode
@@ -92,17 +91,49 @@ class _Work:
 
     def wrapped(self, messages: Int64s) -> list[int]:
         """Read messages of the form ``{"ts": …, "values": {…}}``; return those that need a closer look."""
+        moulds = self._shapes.moulds
+        casts = moulds.casts(self._labels(messages))
+        slow: list[int] = []
+        rest = [messages[casts == NO_CAST]]
+        for mould, places, shapes in moulds.groups(casts):
+            odd, misfits = self._cast(mould, messages[places], shapes)
+            slow += odd
+            rest.append(misfits)
+        return slow + self._unmoulded(np.concatenate(rest))
+
+    def _cast(self, mould: Mould, messages: Int64s, shapes: Int64s) -> tuple[list[int], Int64s]:
+        """Read messages that should fit a mould; return those that need a closer look, and those that do not fit."""
         payloads = self._payloads(messages)
-        read = _each(_read_wrapped, payloads, _UNREADABLE)
+        read, failed = _each(mould.read, payloads, None)
+        misfits = messages[failed]
+        if failed:
+            self._shapes.moulds.misfit(self._labels(misfits))
+            messages, shapes = np.delete(messages, failed), np.delete(shapes, failed)
+            payloads, read = self._payloads(messages), [record for record in read if record is not None]
+        length = np.full(len(read), len(mould.metrics))
+        ts = np.array([record.ts for record in read], np.int64)
+        odd = self._keep(messages, payloads, shapes, ts, mould.values(read), length=length, marks=_marks(ts))
+        return odd, misfits
+
+    def _unmoulded(self, messages: Int64s) -> list[int]:
+        """Read messages of that form as dictionaries, and learn moulds from them."""
+        payloads = self._payloads(messages)
+        read, _ = _each(_read_wrapped, payloads, _UNREADABLE)
         ts = np.array([item.ts for item in read], np.int64)
-        marks = 2 + 2 * (ts != _ABSENT)
-        return self._bulk(messages, payloads, [*map(attrgetter("values"), read)], ts, marks)
+        values = [*map(attrgetter("values"), read)]
+        slow = self._bulk(messages, payloads, values, ts, _marks(ts))
+        moulds, known = self._shapes.moulds, self._shapes.of
+        for topic, said in zip(self._labels(messages), values, strict=True):
+            metrics = tuple(said)
+            if topic not in moulds and (shape := known.get((topic, metrics), BAD_SHAPE)) != BAD_SHAPE:
+                moulds.learn(topic, metrics, shape)
+        return slow
 
     def bare(self, messages: Int64s) -> list[int]:
         """Read messages that are nothing but values; return those that need a closer look."""
         payloads = self._payloads(messages)
-        read = _each(_read_bare, payloads, {})
-        ts = np.full(len(read), _ABSENT)
+        read, _ = _each(_read_bare, payloads, {})
+        ts = np.full(len(read), ABSENT)
         return self._bulk(messages, payloads, read, ts, np.zeros(len(read), np.int64))
 
     def telemetry(self, message: int) -> None:
@@ -183,7 +214,7 @@ class _Work:
         """Take one measurement a message. ``marks``: quotation marks a payload has besides those of its values."""
         if not payloads:
             return []
-        labels = self._batch.topics if payloads is self._batch.payloads else self._topics_of(messages)
+        labels = self._labels(messages)
         metrics = [*map(tuple, values)]
         found = [*map(self._shapes.of.get, zip(labels, metrics, strict=True))]
         for row in _positions(found, None):
@@ -191,12 +222,26 @@ class _Work:
             known = self._shapes.of.get((labels[row], metrics[row]))
             found[row] = self._shapes.learn(labels[row], source, metrics[row]) if known is None else known
         shapes = np.array(found, np.int64)
-        good = shapes >= 0
         flat = [*chain.from_iterable(map(dict.values, values))]
         length = np.array([*map(len, values)])
-        good &= _quoted_once(payloads, marks, length, flat)
+        return self._keep(messages, payloads, shapes, ts, flat, length=length, marks=marks)
+
+    def _keep(
+        self,
+        messages: Int64s,
+        payloads: list[bytes],
+        shapes: Int64s,
+        ts: Int64s,
+        flat: list[Scalar],
+        *,
+        length: Int64s,
+        marks: Int64s,
+    ) -> list[int]:
+        """Take measurements, one a message and ``length`` values each, but for those that need a closer look."""
+        good = (shapes != BAD_SHAPE) & _quoted_once(payloads, marks, length, flat)
         if not good.all():
-            flat = [*chain.from_iterable(values[row].values() for row in np.flatnonzero(good))]
+            stays = np.repeat(good, length).tolist()
+            flat = [item for item, is_good in zip(flat, stays, strict=True) if is_good]
         self._message.append(messages[good])
         self._shape.append(shapes[good])
         self._ts.append(ts[good])
@@ -204,7 +249,9 @@ class _Work:
         rest: list[int] = messages[~good].tolist()
         return rest
 
-    def _topics_of(self, messages: Int64s) -> list[str]:
+    def _labels(self, messages: Int64s) -> list[str]:
+        if len(messages) == len(self._batch):
+            return self._batch.topics
         return [*map(self._batch.topics.__getitem__, messages.tolist())]
 
     def _gateway(self, message: int, topic: Topic, payload: bytes) -> None:
@@ -231,7 +278,7 @@ class _Work:
             shape = self._shapes.of.get((label, metrics))
             messages.append(message)
             shapes.append(self._shapes.learn(label, source, metrics) if shape is None else shape)
-            instants.append(_ABSENT if ts_ms is None else ts_ms)
+            instants.append(ABSENT if ts_ms is None else ts_ms)
             flat.extend(values.values())
 
     def _believe(self, message: int, ts_ms: int | None) -> tuple[int, int | None]:
@@ -273,7 +320,7 @@ class _Work:
     def _times(self, message: Int64s, shape: Int64s, ts: Int64s) -> tuple[Int64s, Mask, Mask]:
         """Return the time of each measurement, whether its device's clock was not believed, and whether to refuse."""
         received_ms = self._batch.received_ms[message]
-        is_absent = ts == _ABSENT
+        is_absent = ts == ABSENT
         is_skewed = ~is_absent & ((ts > received_ms + AHEAD_MS) | (ts < received_ms - OLDEST_MS))
         # What a broker had kept and replays without a time was measured nobody knows when.
         replayed = np.intersect1d(message[is_absent], [*self._batch.retained])
@@ -297,18 +344,26 @@ class _Work:
         return [*blamed]
 
 
-def _each(read: Callable[[bytes], Any], payloads: Iterable[bytes], otherwise: object) -> list[Any]:
-    """Return what each payload reads as, ``otherwise`` where it cannot be read."""
+def _each(read: Callable[[bytes], Any], payloads: Iterable[bytes], otherwise: object) -> tuple[list[Any], list[int]]:
+    """Return what each payload reads as, ``otherwise`` where it cannot be read, and where that is."""
     items: list[Any] = []
+    failed: list[int] = []
     append, rest = items.append, iter(payloads)
     while True:
         try:
             for item in map(read, rest):
                 append(item)
         except _REFUSALS:
+            failed.append(len(items))
             append(otherwise)
         else:
-            return items
+            return items, failed
+
+
+def _marks(ts: Int64s) -> Int64s:
+    """Return the quotation marks around ``values`` and, where it is given, ``ts``."""
+    marks: Int64s = 2 + 2 * (ts != ABSENT)
+    return marks
 
 
 def _flat(parts: list[list[Scalar]]) -> list[Scalar]:

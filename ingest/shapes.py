@@ -11,6 +11,7 @@ import numpy as np
 
 from ingest import forms
 from ingest.decoded import Int32s, SeriesNames, Source
+from ingest.moulds import Moulds
 from ingest.topics import Kind, Understood
 from telemetry.readings import Int64s
 
@@ -43,6 +44,7 @@ class Shapes:
 
     def __init__(self, names: SeriesNames | None = None) -> None:
         self.names = names or SeriesNames()
+        self.moulds = Moulds()
         self.of: dict[tuple[str, tuple[str, ...]], int] = {}
         self._start, self._length, self._source, self._pairs = (array("i") for _ in range(4))
         self._last_ms: Int64s = np.zeros(0, np.int64)

@@ -14,6 +14,7 @@ window in which an acknowledged reading can be lost is zero, also at a power cut
 # ruff: noqa: S608 - tables are named by number, and every value written into a query is an integer of ours
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ Eight hot tables must fit though each is sealed a batch or two late, or nothing 
 
 # The log is written into the file after each compaction; this is the guard for a process that never compacts.
 _CHECKPOINT_THRESHOLD = "512MB"
+
+# Half the cores: broker, pages and the path itself need the others, and on two of them the hand-over of a batch
+# between threads costs more than it brings. Writer, reader and compaction each bring a thread of their own besides.
+_THREADS = max(1, (os.cpu_count() or 1) // 2)
 
 _open_files: set[Path] = set()
 _open_files_lock = threading.Lock()
@@ -356,7 +361,7 @@ class DuckDbStore:
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return duckdb.connect(str(path), config={"checkpoint_threshold": _CHECKPOINT_THRESHOLD})
+        return duckdb.connect(str(path), config={"checkpoint_threshold": _CHECKPOINT_THRESHOLD, "threads": _THREADS})
     except duckdb.Error as error:
         if "lock" in str(error):
             raise _in_use(path) from error
