@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from api import idempotency
 from api.worker import Tick
+from assets import applications
 from kernel import audit, limits
 from maintenance.dispatch import assign, pool
 from maintenance.orders import desk
@@ -17,10 +18,11 @@ KEPT = timedelta(hours=24)
 
 
 def _sweep(session: Session, now: datetime) -> None:
-    """Forget what has run out: rate windows, kept answers, ended sign-ins."""
+    """Forget what has run out: rate windows, kept answers, ended sign-ins, devices that asked in vain."""
     limits.sweep(session, before=now - KEPT)
     idempotency.sweep(session, now)
     sign_in.sweep(session, now)
+    applications.sweep(session, now)
 
 
 def _witness(session: Session, _now: datetime) -> None:

@@ -62,3 +62,27 @@ class DeviceUnbound:
 
     device_id: int
     asset_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceApplied:
+    """A device that is not known here asks to be let in, for the first time or after a person reopened its case."""
+
+    application_id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceApproved:
+    """A person let a device in; it is registered from now on."""
+
+    application_id: int
+    device_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDeclined:
+    """A person sent a device away."""
+
+    application_id: int
+    key: str

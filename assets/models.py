@@ -151,3 +151,36 @@ class Binding(Row):
 
     device: Mapped[Device] = relationship(back_populates="bindings")
     asset: Mapped[Asset] = relationship()
+
+
+class DeviceApplication(Scoped, Row):
+    """A device that is not known here and asks to be let in. One a key and company: asking again is the same one."""
+
+    __tablename__ = "device_application"
+    __table_args__ = (
+        UniqueConstraint("company_id", "key"),
+        Index("ix_device_application_waiting", "unit_id", "id", postgresql_where=text("state = 'waiting'")),
+        CheckConstraint("origin IN ('secret', 'chain', 'sparkplug', 'mapping', 'claim')", name="origin"),
+        CheckConstraint("state IN ('waiting', 'approved', 'declined')", name="state"),
+    )
+
+    id: Mapped[Id]
+    key: Mapped[str] = mapped_column(String(80))
+    name: Mapped[Name]
+    origin: Mapped[str] = mapped_column(String(10))
+    gateway_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"), index=True)
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id", ondelete="SET NULL"), index=True)
+    said: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What it told of itself when it asked last: a serial, a model, its metrics."""
+    state: Mapped[str] = mapped_column(String(10), default="waiting")
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None] = mapped_column(String(80))
+    reason: Mapped[str | None] = mapped_column(String(300))
+    """Why it was declined."""
+    device_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"))
+    """The device it became."""
+
+    gateway: Mapped[Device | None] = relationship(foreign_keys="DeviceApplication.gateway_id")
+    asset_type: Mapped[AssetType | None] = relationship()

@@ -8,6 +8,7 @@ from api import idempotency
 
 NOUNS: tuple[str, ...] = (
     "alarms",
+    "applications",
     "assets",
     "audit",
     "checklists",

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 FEATURES: tuple[str, ...] = (
     "account",
     "alarms",
+    "applications",
     "asset_forms",
     "audit",
     "board",

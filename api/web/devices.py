@@ -16,7 +16,7 @@ from api.runtime import Runtime
 from api.v1 import devices as v1
 from api.v1 import telemetry as readings
 from api.web import forms, pages
-from assets import devices, listing, types
+from assets import applications, devices, listing, types
 from assets.models import Asset, Device
 from ingest.models import IntakeCount, RejectedMessage
 from kernel import clock, i18n
@@ -61,6 +61,7 @@ def all_devices(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked
         following=following,
         asked=asked,
         bound=listing.bound_now(db, [row.id for row in shown]),
+        waiting=applications.waiting(db, viewer),
         may_write=viewer.may("devices.write"),
     )
 

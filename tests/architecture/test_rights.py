@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import access
 from api.app import create
 from api.runtime import Runtime
+from assets import applications
 from ingest.models import RejectedMessage
 from kernel import clock, db, events, ids, postgres, settings
 from kernel.models import Delivery
@@ -197,6 +198,12 @@ def _device(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.device(session, of, HERE, on=asset, name=f"{MARK} sensor").id
 
 
+def _application(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    unit = of.units[HERE]
+    return applications.apply(session, key=f"a-{ids.token(64)}".lower(), origin="secret", unit=unit,
+                              name=f"{MARK} asks", said={"serial": MARK}, now=clock.now()).id  # fmt: skip
+
+
 def _tag(session: Session, of: Company, _owner: Account, _: Known) -> int:
     asset = factories.asset(session, of, HERE, name=f"{MARK} compressor")
     return factories.tag(session, of, HERE, on=asset).id
@@ -222,6 +229,7 @@ class Record:
 RECORDS: Mapping[str, Record] = {
     "absence_id": Record(_absence),
     "alarm_id": Record(_alarm),
+    "application_id": Record(_application),
     "asset_id": Record(_asset),
     "checklist_id": Record(lambda session, of, *_: factories.checklist(session, of, HERE).id),
     "delivery_id": Record(_delivery),
