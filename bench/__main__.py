@@ -28,7 +28,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Figures]]:
         "edge": lambda: {
             name.replace(" ", "_") + "_per_s": rate for name, rate in edge.measure(messages=messages).items()
         },
-        "store": lambda: store.measure(points=1_000_000 if quick else 5_000_000),
+        "store": lambda: store.measure(stored=50_000_000, appended=2_000_000, paced=60) if quick else store.measure(),
         "rules": rules.measure,
         "startup": startup.measure,
     }

@@ -77,6 +77,7 @@ class DuckDbStore:
         self._hot_rows = hot_rows
         self._segment_rows = segment_rows
         self._fan_in = fan_in
+        self._move: _Move | None = None
         # Always taken in this order. Writing is held for milliseconds, maintaining for a whole step.
         self._maintaining = threading.Lock()
         self._writing = threading.Lock()
@@ -139,21 +140,33 @@ class DuckDbStore:
             if not sources:
                 return False
             self._sort(sources, newest)
+            self._checkpoint(is_due=newest is not None)
             return True
 
     def expire(self, before_ms: int) -> None:
-        """Forget readings older than an instant, one table at a time, so that writes wait for one at most."""
+        """Forget readings older than an instant; writes wait for one hot table at most.
+
+        A segment of which a part has expired is written anew without it, beside writes, as compaction does: to
+        delete millions of rows would hold up writes for a second.
+        """
         with self._maintaining, self._translated():
             with self._writing, self._transaction() as cursor:
                 layout = tables.listed(cursor)
                 # The newest reading of a silent device may expire with the hot table, and must outlive it.
                 _keep_newest(cursor, "latest", self._newest.snapshot())
             for table in layout:
-                with self._writing, self._transaction():
+                if table.first_ms >= before_ms:
+                    continue
+                if table.kind == "segment" and table.last_ms >= before_ms:
+                    with self._writing:
+                        self._move = _Move(frozenset([table]))
+                    self._sort([table], None, since_ms=before_ms)
+                    continue
+                with self._writing, self._transaction() as cursor:
                     if table.last_ms < before_ms:
-                        tables.drop(self._writer, table)
-                    elif table.first_ms < before_ms:
-                        tables.cut(self._writer, table, before_ms)
+                        tables.drop(cursor, table)
+                    else:
+                        tables.cut(cursor, table, before_ms)
             self._checkpoint()
 
     def close(self) -> None:
@@ -178,7 +191,7 @@ class DuckDbStore:
     def _open(self) -> None:
         self._db = _connect(self.path)
         self._writer = self._db.cursor()
-        self._move: _Move | None = None
+        self._move = None
         self._is_broken = False
         newest = Newest()
         with self._transaction() as cursor:
@@ -282,17 +295,16 @@ class DuckDbStore:
                 self._move = _Move(frozenset(sources))
             return sources, self._newest.snapshot() if hot else None
 
-    def _sort(self, sources: list[Table], newest: Readings | None) -> None:
+    def _sort(self, sources: list[Table], newest: Readings | None, *, since_ms: int = 0) -> None:
         try:
             with contextlib.closing(self._db.cursor()) as cursor:
-                segment = tables.sort(cursor, sources)
+                segment = tables.sort(cursor, sources, since_ms)
                 if newest:
                     _keep_newest(cursor, "latest_next", newest)
             with self._writing:
                 self._swap(sources, segment, newest)
         finally:
             self._move = None
-        self._checkpoint()
 
     def _swap(self, sources: list[Table], segment: Table, newest: Readings | None) -> None:
         move = self._move
@@ -307,7 +319,14 @@ class DuckDbStore:
                 _correct(cursor, "latest", content)
         self._move = None
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, is_due: bool = False) -> None:
+        """Write the log into the file, unless that can wait.
+
+        Writes wait meanwhile, as long as it takes to pack what is hot. Just after the hot table was exchanged that is
+        little; at other times it is left to the next exchange if much has come since the last one.
+        """
+        if not is_due and self._hot_count > self._hot_rows // 8:
+            return
         with self._writing, contextlib.suppress(duckdb.TransactionException):
             # Refused while a reader holds an old moment open; the log then waits for the next time.
             self._writer.execute("CHECKPOINT")

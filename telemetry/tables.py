@@ -75,14 +75,17 @@ def add_hot(cursor: duckdb.DuckDBPyConnection) -> Table:
     return hot
 
 
-def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table]) -> Table:
-    """Write the rows of some tables into a new segment, not listed yet, and return it."""
+def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table], since_ms: int = -_EVER_MS) -> Table:
+    """Write the rows of some tables, those since an instant, into a new segment, not listed yet, and return it."""
     number = _next_number(cursor)
     name = Table(number, "segment", 0, 0, 0).name
+    rows = union(sources, start_ms=since_ms)
+    # One segment is sorted already, and a table made of it keeps its order.
+    order = "ORDER BY series, ts_ms" if len(sources) > 1 or sources[0].kind == "hot" else ""
     # A failed earlier attempt may have left a table of this number.
-    cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {NAMES} FROM ({union(sources)}) ORDER BY series, ts_ms")
-    rows, first_ms, last_ms = cursor.execute(f"SELECT count(*), min(ts_ms), max(ts_ms) FROM {name}").fetchall()[0]
-    return Table(number, "segment", rows, first_ms or 0, last_ms or 0)
+    cursor.execute(f"CREATE OR REPLACE TABLE {name} AS {rows} {order}")
+    count, first_ms, last_ms = cursor.execute(f"SELECT count(*), min(ts_ms), max(ts_ms) FROM {name}").fetchall()[0]
+    return Table(number, "segment", count, first_ms or 0, last_ms or 0)
 
 
 def replace(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table], segment: Table) -> None:
@@ -102,10 +105,8 @@ def drop(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def cut(cursor: duckdb.DuckDBPyConnection, table: Table, before_ms: int) -> None:
-    """Delete what lies before an instant."""
+    """Delete what a hot table holds from before an instant."""
     cursor.execute(f"DELETE FROM {table.name} WHERE ts_ms < ?", [before_ms])
-    if table.kind == "segment":
-        cursor.execute("UPDATE tables SET first_ms = ? WHERE number = ?", [before_ms, table.number])
 
 
 def mergeable(tables: Sequence[Table], *, fan_in: int, least_rows: int, most_rows: int) -> list[Table]:
