@@ -6,7 +6,7 @@ old one sends later does not land here (AS-9).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import select
@@ -80,7 +80,7 @@ def of_device(session: Session, device_id: int, metrics: Sequence[str] | None = 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One metric over a range, in buckets. Columns have one length; an empty bucket has count 0 and NaN.
+    """One metric over a range, in buckets. Columns have one length; an empty bucket has count 0, sum 0 and NaN.
 
     ``start_ms``: int64[b]; ``end_ms``: int64[b]; ``count``: int64[b]; the others float64[b].
     """
@@ -94,6 +94,7 @@ class Curve:
     mean: Float64s
     first: Float64s
     last: Float64s
+    sum: Float64s
 
 
 def curves(store: TelemetryStore, spans: Sequence[Span], start_ms: int, end_ms: int, *, points: int) -> list[Curve]:
@@ -106,11 +107,81 @@ def curves(store: TelemetryStore, spans: Sequence[Span], start_ms: int, end_ms: 
         ValueError: the range is empty, reversed or longer than a century, or ``points`` is not positive.
     """
     buckets.check_range(start_ms, end_ms)
+    cuts = _cuts(spans, start_ms, end_ms)
+    return _cut_curves(
+        store, spans, np.union1d(buckets.even(start_ms, end_ms, points=max(points - len(cuts), 1)), cuts)
+    )
+
+
+def bucketed(store: TelemetryStore, spans: Sequence[Span], edges_ms: Int64s) -> list[Curve]:
+    """Return each metric of ``spans`` in exactly the buckets between given edges, by metric.
+
+    Raises:
+        ValueError: the edges do not rise, span more than a century, or are too many.
+    """
+    edges_ms = buckets.check_edges(edges_ms)
+    cuts = _cuts(spans, int(edges_ms[0]), int(edges_ms[-1]))
+    fine = _cut_curves(store, spans, np.union1d(edges_ms, cuts))
+    return fine if not len(cuts) else [_merged(curve, edges_ms) for curve in fine]
+
+
+def exact(
+    store: TelemetryStore, spans: Sequence[Span], start_ms: int, end_ms: int, *, limit: int = buckets.MAX_READINGS
+) -> dict[str, Readings]:
+    """Return the exact readings of each metric of ``spans`` over ``[start_ms, end_ms)``, by time, as one series: 0.
+
+    Raises:
+        ValueError: the range is empty, reversed or longer than a century, or holds more than ``limit`` readings.
+    """
+    found = store.readings([span.series for span in spans], start_ms, end_ms, limit=limit)
+    parts: dict[str, list[Readings]] = {span.metric: [] for span in spans}
+    for span in spans:
+        begin, end = np.searchsorted(found.series, (span.series, span.series + 1)).tolist()
+        rows = np.arange(begin, end)
+        inside = (found.ts_ms[rows] >= span.starts_ms) & (found.ts_ms[rows] < span.ends_ms)
+        parts[span.metric].append(found.select(rows[inside]))
+    return {metric: _as_one(concatenate(some)) for metric, some in sorted(parts.items())}
+
+
+def _as_one(readings: Readings) -> Readings:
+    ordered = readings.select(np.argsort(readings.ts_ms, kind="stable"))
+    return replace(ordered, series=np.zeros(len(ordered), np.int64))
+
+
+def _cuts(spans: Sequence[Span], start_ms: int, end_ms: int) -> Int64s:
+    """Return where a binding began or ended inside a range."""
+    edges = {edge for span in spans for edge in (span.starts_ms, span.ends_ms) if start_ms < edge < end_ms}
+    return np.array(sorted(edges), np.int64)
+
+
+def _merged(curve: Curve, edges_ms: Int64s) -> Curve:
+    """Put buckets that a binding had cut in two together again."""
+    starts = np.searchsorted(curve.start_ms, edges_ms[:-1])
+    count, total = np.add.reduceat(curve.count, starts), np.add.reduceat(curve.sum, starts)
+    size = len(starts)
+    first, last = np.full(size, np.nan), np.full(size, np.nan)
+    full = np.flatnonzero(curve.count > 0)
+    bucket = np.searchsorted(edges_ms, curve.start_ms[full], side="right") - 1
+    last[bucket] = curve.last[full]  # of several the later one is written later, and stays
+    first[bucket[::-1]] = curve.first[full][::-1]
+    return Curve(
+        metric=curve.metric,
+        start_ms=edges_ms[:-1],
+        end_ms=edges_ms[1:],
+        count=count,
+        min=np.fmin.reduceat(curve.min, starts),
+        max=np.fmax.reduceat(curve.max, starts),
+        mean=np.divide(total, count, out=np.full(size, np.nan), where=count > 0),
+        first=first,
+        last=last,
+        sum=total,
+    )
+
+
+def _cut_curves(store: TelemetryStore, spans: Sequence[Span], edges: Int64s) -> list[Curve]:
+    """Return each metric between edges, at every change of a binding one of them."""
     if not spans:
         return []
-    cuts = sorted({edge for span in spans for edge in (span.starts_ms, span.ends_ms) if start_ms < edge < end_ms})
-    even = buckets.even(start_ms, end_ms, points=max(points - len(cuts), 1))
-    edges = np.union1d(even, np.array(cuts, np.int64))
     answer = store.aggregate([span.series for span in spans], edges)
     row_of = {int(series): row for row, series in enumerate(answer.series)}
     by_metric: dict[str, list[Span]] = {}
@@ -124,6 +195,7 @@ def _joined(metric: str, parts: list[Span], answer: Buckets, row_of: dict[int, i
     size = len(answer.start_ms)
     count = np.zeros(size, np.int64)
     columns = {name: np.full(size, np.nan) for name in ("min", "max", "mean", "first", "last")}
+    columns["sum"] = np.zeros(size)
     for part in parts:
         row = row_of[part.series]
         mine = (answer.edges_ms[:-1] >= part.starts_ms) & (answer.edges_ms[1:] <= part.ends_ms)

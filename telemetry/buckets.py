@@ -18,6 +18,8 @@ MAX_SPAN_MS = 100 * 366 * 86_400_000
 MAX_BUCKETS = 100_000
 MAX_CELLS = 5_000_000
 """Series times buckets of one answer: 280 MB at most."""
+MAX_READINGS = 2_000_000
+"""Exact readings of several series in one answer."""
 
 Unit = Literal["hour", "day", "week", "month"]
 
@@ -32,6 +34,22 @@ def check_range(start_ms: int, end_ms: int) -> None:
         raise ValueError("the end of a range must lie after its start")
     if end_ms - start_ms > MAX_SPAN_MS:
         raise ValueError("a range must be no longer than 100 years")
+
+
+def check_readings(start_ms: int, end_ms: int, limit: int) -> None:
+    """Refuse a question for exact readings that no store should be asked.
+
+    Raises:
+        ValueError: the range is bad, or the limit is out of bounds.
+    """
+    check_range(start_ms, end_ms)
+    if not 1 <= limit <= MAX_READINGS:
+        raise ValueError(f"limit must lie in 1 … {MAX_READINGS}")
+
+
+def too_many(limit: int) -> ValueError:
+    """Return the refusal of a range that holds more readings than may be answered."""
+    return ValueError(f"the range holds more than {limit} readings; narrow it or ask for fewer series")
 
 
 def even(start_ms: int, end_ms: int, *, points: int | None = None, step_ms: int | None = None) -> Int64s:

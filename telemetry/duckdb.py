@@ -111,6 +111,19 @@ class DuckDbStore:
                 cursor.execute(f"SELECT * FROM ({rows}) ORDER BY ts_ms LIMIT {int(limit)}").fetchnumpy()
             )
 
+    def readings(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return exact readings of several series; see ``TelemetryStore.readings``."""
+        buckets.check_readings(start_ms, end_ms, limit)
+        if not series:
+            return Readings.empty()
+        chosen = f"series IN ({','.join(str(int(number)) for number in set(series))})"
+        with self._snapshot() as (cursor, layout):
+            rows = tables.union(layout, where=chosen, start_ms=start_ms, end_ms=end_ms)
+            (count,) = cursor.execute(f"SELECT count(*) FROM ({rows})").fetchall()[0]
+            if count > limit:
+                raise buckets.too_many(limit)
+            return _select(cursor, f"SELECT * FROM ({rows}) ORDER BY series, ts_ms")
+
     def range(
         self,
         series: Sequence[int],

@@ -86,6 +86,18 @@ class InfluxStore:
             raise ValueError(f"limit must lie in 1 … {MAX_SAMPLES}")
         return self._rows([series], start_ms, end_ms, f"|> limit(n: {int(limit)})")
 
+    def readings(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return exact readings of several series; see ``TelemetryStore.readings``."""
+        buckets.check_readings(start_ms, end_ms, limit)
+        parts: list[Readings] = []
+        left = limit
+        for chunk in _chunks(sorted(set(series))):
+            parts.append(self._rows(chunk, start_ms, end_ms, ""))
+            left -= len(parts[-1])
+            if left < 0:
+                raise buckets.too_many(limit)
+        return concatenate(parts)
+
     def range(
         self,
         series: Sequence[int],

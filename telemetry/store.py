@@ -46,6 +46,13 @@ class TelemetryStore(Protocol):
             ValueError: the range is empty, reversed or longer than a century, or the limit is out of bounds.
         """
 
+    def readings(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return the exact readings of several series with start <= ts < end, by series and time.
+
+        Raises:
+            ValueError: the range is bad, or it holds more than ``limit`` (1 … 2,000,000): then narrow it.
+        """
+
     def range(
         self,
         series: Sequence[int],

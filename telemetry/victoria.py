@@ -126,6 +126,18 @@ class VictoriaStore:
         readings, _ = self._export([series], start_ms, end_ms)
         return readings.select(np.arange(min(limit, len(readings))))
 
+    def readings(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return exact readings of several series; see ``TelemetryStore.readings``."""
+        buckets.check_readings(start_ms, end_ms, limit)
+        parts: list[Readings] = []
+        left = limit
+        for chunk in _chunks(sorted(set(series))):
+            parts.append(self._export(chunk, start_ms, end_ms)[0])
+            left -= len(parts[-1])
+            if left < 0:
+                raise buckets.too_many(limit)
+        return concatenate(parts)
+
     def range(
         self,
         series: Sequence[int],

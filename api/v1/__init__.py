@@ -20,6 +20,7 @@ NOUNS: tuple[str, ...] = (
     "parts",
     "places",
     "plans",
+    "ranges",
     "rejected",
     "requests",
     "roles",

@@ -1,8 +1,10 @@
-"""Readings over JSON: the latest of each metric, and ranges thinned out to as many points as are wanted."""
+"""Readings over JSON: the latest of each metric; and what every question about a curve has to settle first."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -11,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, Parts, needs
+from api.v1 import steps
 from assets import measured, types
-from assets.models import Asset, Binding, Device, Metric
+from assets.models import Asset, Binding, Device, Metric, Site
 from kernel import clock
 from kernel.errors import Invalid
 from people import scope
@@ -24,7 +27,10 @@ router = APIRouter(prefix="/telemetry", tags=["telemetry"])
 Reader = Annotated[Viewer, needs("telemetry.read")]
 MOST_POINTS = 5000
 MOST_METRICS = 50
+MOST_PERCENTILES = 10
 DAY_MS = 86_400_000
+LONGEST_HOLD_MS = 366 * DAY_MS
+Answer = TypeVar("Answer")
 
 
 class Reading(BaseModel):
@@ -39,35 +45,6 @@ class Reading(BaseModel):
     ts: int = Field(description="Device time, milliseconds since 1970.")
     age_s: float = Field(description="Seconds since then.")
     quality: str = Field(description="good, uncertain or bad.")
-
-
-class Bucket(BaseModel):
-    """The readings of one metric between ``ts`` and ``end``; without any, ``count`` is 0 and the rest null."""
-
-    ts: int
-    end: int
-    count: int
-    min: float | None
-    max: float | None
-    mean: float | None
-    first: float | None
-    last: float | None
-
-
-class MetricRange(BaseModel):
-    """One metric over a range."""
-
-    metric: str
-    unit: str
-    points: list[Bucket]
-
-
-class Range(BaseModel):
-    """The metrics of an asset or device over ``[from, to)``, in milliseconds since 1970."""
-
-    from_: int = Field(serialization_alias="from")
-    to: int
-    series: list[MetricRange]
 
 
 @router.get("/latest")
@@ -125,35 +102,21 @@ def latest(
     )
 
 
-@router.get("/range")
-def over_range(
-    db: Db,
-    parts: Parts,
-    viewer: Reader,
-    *,
-    asset: Annotated[int | None, Query(description="An asset; across all devices that measured it.")] = None,
-    device: Annotated[int | None, Query(description="Or a device; whatever it was bound to.")] = None,
-    metric: Annotated[list[str], Query(description="Metrics; all of them when left out.", max_length=50)] = [],  # noqa: B006
-    from_: Annotated[
-        str | None, Query(alias="from", description="Milliseconds since 1970 or ISO 8601; a day before `to`.")
-    ] = None,
-    to: Annotated[str | None, Query(description="Milliseconds since 1970 or ISO 8601; now when left out.")] = None,
-    points: Annotated[int, Query(ge=1, le=MOST_POINTS, description="How many buckets a metric at most.")] = 500,
-) -> Range:
-    """Return metrics over a range, each in at most ``points`` buckets with least, greatest and mean value."""
-    start_ms, end_ms = interval(from_, to)
-    spans, described = spans_of(db, viewer, asset, device, metric)
-    curves = asked(lambda: measured.curves(parts.store, spans, start_ms, end_ms, points=points))
-    return Range(
-        from_=start_ms,
-        to=end_ms,
-        series=[
-            MetricRange(
-                metric=curve.metric, unit=unit_of(described.get(curve.metric)), points=[*map(_bucket, *_columns(curve))]
-            )
-            for curve in curves
-        ],
-    )
+def zone_of(db: Session, name: str | None, asset_id: int | None, device_id: int | None) -> ZoneInfo:
+    """Return the zone that is named, else that of the site where an asset, or what a device measures, stands.
+
+    Raises:
+        Invalid: there is no such zone.
+    """
+    if name is not None:
+        return steps.zone(name)
+    query = select(Site.zone).join(Asset, Asset.site_id == Site.id)
+    if asset_id is not None:
+        query = query.where(Asset.id == asset_id)
+    else:
+        bound = Binding.device_id == device_id, Binding.ends_at.is_(None)
+        query = query.join(Binding, Binding.asset_id == Asset.id).where(*bound)
+    return steps.zone(db.scalar(query) or "UTC")
 
 
 def spans_of(
@@ -210,7 +173,7 @@ def _instant(text: str, field: str) -> int:
         raise Invalid("This is no time: {text}", field=field, text=text[:60]) from error
 
 
-def asked(read: Any) -> Any:  # noqa: ANN401 - whatever the store answers
+def asked(read: Callable[[], Answer]) -> Answer:
     """Return what a store answers; a range it refuses is the asker's mistake.
 
     Raises:
@@ -241,18 +204,3 @@ def quality_of(flags: int) -> str:
     if flags & Flag.BAD:
         return "bad"
     return "uncertain" if flags & (Flag.UNCERTAIN | Flag.CLOCK) else "good"
-
-
-def _columns(curve: measured.Curve) -> tuple[list[Any], ...]:
-    values = (curve.min, curve.max, curve.mean, curve.first, curve.last)
-    return (
-        curve.start_ms.tolist(),
-        curve.end_ms.tolist(),
-        curve.count.tolist(),
-        *(column.tolist() for column in values),
-    )
-
-
-def _bucket(ts: int, end: int, count: int, *values: float) -> Bucket:
-    low, high, mean, first, last = (None,) * 5 if count == 0 else values
-    return Bucket(ts=ts, end=end, count=count, min=low, max=high, mean=mean, first=first, last=last)

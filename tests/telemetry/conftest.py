@@ -62,6 +62,11 @@ def _answers(url: str) -> bool:
         return False
 
 
+def flush(url: str) -> None:
+    """Make what a VictoriaMetrics has taken readable at once."""
+    urllib3.request("GET", url.replace("victoria", "http") + "/internal/force_flush")
+
+
 @pytest.fixture(params=["duckdb", "victoria", "influx"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     first = 1000 * next(_thousands)
@@ -71,8 +76,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
     elif request.param == "victoria":
         url = request.getfixturevalue("victoria_url")
         store = open_store(url, tmp_path)
-        flush = url.replace("victoria", "http") + "/internal/force_flush"
-        subject = Subject(store, first, lambda: urllib3.request("GET", flush), exact=False)
+        subject = Subject(store, first, lambda: flush(url), exact=False)
     else:
         url = os.environ.get("FIXWRIGHT_TEST_INFLUX_URL")
         if not url:

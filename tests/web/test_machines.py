@@ -518,7 +518,8 @@ def test_TEL_3_a_range_comes_in_as_many_buckets_as_asked_for_and_no_peak_is_lost
         params={"asset": plant["pump"], "metric": "temperature", "from": 0, "to": 1000, "points": 2},
     ).json()
     assert empty["series"][0]["points"][0] == {
-        "ts": 0, "end": 500, "count": 0, "min": None, "max": None, "mean": None, "first": None, "last": None,
+        "ts": 0, "end": 500, "count": 0, "min": None, "max": None, "mean": None, "sum": None, "first": None,
+        "last": None,
     }  # fmt: skip
 
 
