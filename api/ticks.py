@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from api import idempotency
 from api.worker import Tick
 from assets import applications
+from ingest import ledger
 from kernel import audit, limits
 from maintenance.dispatch import assign, pool
 from maintenance.orders import desk
@@ -36,5 +37,6 @@ TABLE: Final = (
     Tick("dispatch", 60, assign.retry),
     Tick("close", 600, desk.close_settled),
     Tick("sweep", 3600, _sweep),
+    Tick("ledger", 3600, ledger.sweep),
     Tick("witness", 60, _witness),
 )

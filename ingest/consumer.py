@@ -55,7 +55,7 @@ class Terms:
     receive_maximum: int = 20_000
     session_s: int = 7 * 86_400
     keep_alive_s: int = 30
-    max_packet: int = 4 * 2**20
+    max_packet: int = 16 * 2**20
     topic_aliases: int = 0
     watches_drops: bool = True
 
@@ -70,6 +70,8 @@ class ConsumerCounters(IntakeCounters):
     """Reconnects at which the broker no longer knew our session: what it held for us is gone."""
     dropped_by_broker: int = 0
     """Messages the broker threw away since it started, by its own count."""
+    hears_drops: bool = False
+    """Whether the broker ever told that number."""
     last_error: str = ""
 
 
@@ -87,6 +89,11 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._connection: _Connection | None = None
         self._unreleased: set[int] = set()
+
+    @property
+    def broker(self) -> str:
+        """The broker's name for people and books: host and port."""
+        return f"{self._endpoint.host}:{self._endpoint.port}"
 
     async def run(self) -> None:
         """Receive until ``stop``. Whatever ends a connection, the next one follows, later and later apart."""
@@ -277,7 +284,7 @@ class _Connection:
         """Take the broker's own count aside, and the second copy of a QoS 2 message not yet released."""
         if name == DROPS:
             if payload.isdigit():
-                self._counters.dropped_by_broker = int(payload)
+                self._counters.dropped_by_broker, self._counters.hears_drops = int(payload), True
             return False
         if handle < QOS_2:
             return True

@@ -30,7 +30,7 @@ from amqtt.mqtt.pubrel import PubrelPacket
 from ingest.link import QOS_2, acknowledgements, frame_size
 from kernel import log
 
-MAX_PACKET: Final = 1024 * 1024
+MAX_PACKET: Final = 8 * 1024 * 1024
 """A packet larger than this ends the connection; one that merely breaks the contract is kept as rejected."""
 
 _READ: Final = 64 * 1024

@@ -3,18 +3,20 @@
 The unit is a message, and in a gateway's message each child's part. It is *stored* when it changed anything, a
 *duplicate* when all it said was known. Counts gather in memory and are written with a batch that commits anyway, or
 about once a second; a crash forgets a second of counting, all columns alike, so that the equation still holds.
+Beside each device's line stands the sum of its org unit, written in the same transaction: pages add those up.
 """
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import BigInteger, DateTime, cast, func, literal, select
+from sqlalchemy import BigInteger, DateTime, Select, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from ingest.models import IntakeCount
+from assets.models import Device
+from ingest.models import IntakeCount, IntakeTotal
 from telemetry.readings import Int64s, Mask
 
 NOBODY: Final = 0
@@ -98,8 +100,22 @@ def _add(session: Session, cells: _Cells) -> None:
         .table_valued(*names, name="counted")
         .render_derived()
     )
-    statement = upsert(IntakeCount).from_select(names, select(*(rows.c[name] for name in names)).where(literal(True)))
-    counted = {name: getattr(IntakeCount, name) + statement.excluded[name] for name in names[2:]}
+    counted = [rows.c[name] for name in names]
+    _upsert(session, IntakeCount, names, select(*counted).where(literal(True)))
+    # Who moved to another unit meanwhile is counted where it stands now.
+    unit_id = func.coalesce(Device.unit_id, 0)
+    sums = select(unit_id, rows.c.hour, *(cast(func.sum(rows.c[name]), BigInteger) for name in names[2:]))
+    sums = sums.select_from(rows).outerjoin(Device, Device.id == rows.c.device_id)
+    _upsert(session, IntakeTotal, ("unit_id", *names[1:]), sums.group_by(unit_id, rows.c.hour).order_by(unit_id))
+
+
+def _upsert(
+    session: Session, table: type[IntakeCount | IntakeTotal], names: tuple[str, ...], counted: Select[Any]
+) -> None:
+    statement = upsert(table).from_select(names, counted)
     session.execute(
-        statement.on_conflict_do_update(index_elements=[IntakeCount.device_id, IntakeCount.hour], set_=counted)
+        statement.on_conflict_do_update(
+            index_elements=names[:2],
+            set_={name: getattr(table, name) + statement.excluded[name] for name in names[2:]},
+        )
     )

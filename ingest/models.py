@@ -1,10 +1,11 @@
-"""What ingest keeps beside the readings: messages set aside, counts by device and hour, alarm sequences."""
+"""What ingest keeps beside the readings: messages set aside, counts by hour, alarm sequences, and who reads what."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, desc, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from kernel import clock
 from kernel.db import Id, Row
 
 
@@ -19,6 +20,8 @@ class RejectedMessage(Row):
     )
 
     id: Mapped[Id]
+    first_at: Mapped[datetime] = mapped_column(index=True, default=clock.now)
+    """When it came first; ``received_at`` is when it came last."""
     received_at: Mapped[datetime]
     topic: Mapped[str] = mapped_column(String(1000))
     payload: Mapped[bytes] = mapped_column(LargeBinary)
@@ -37,9 +40,13 @@ class RejectedMessage(Row):
 
 
 class IntakeCount(Row):
-    """Messages and readings of one device in one hour: received = stored + duplicate + rejected."""
+    """Messages of one device in one hour: received = stored + duplicate + rejected."""
 
     __tablename__ = "intake_count"
+    __table_args__ = (
+        Index("ix_intake_count_hour", "hour", "device_id"),
+        Index("ix_intake_count_rejected", "hour", desc("rejected"), postgresql_where=text("rejected > 0")),
+    )
 
     device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     """0 for messages of unknown devices."""
@@ -48,6 +55,83 @@ class IntakeCount(Row):
     stored: Mapped[int] = mapped_column(BigInteger, default=0)
     duplicate: Mapped[int] = mapped_column(BigInteger, default=0)
     rejected: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class IntakeTotal(Row):
+    """The same for all devices of one org unit together, so that a page adds up no hundred thousand rows."""
+
+    __tablename__ = "intake_total"
+    __table_args__ = (Index("ix_intake_total_hour", "hour"),)
+
+    unit_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    """0 for messages of unknown devices."""
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    stored: Mapped[int] = mapped_column(BigInteger, default=0)
+    duplicate: Mapped[int] = mapped_column(BigInteger, default=0)
+    rejected: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class BrokerCount(Row):
+    """How many messages a broker says it dropped since *its* start, as it was last heard."""
+
+    __tablename__ = "broker_count"
+
+    broker: Mapped[str] = mapped_column(String(300), primary_key=True)
+    dropped: Mapped[int] = mapped_column(BigInteger)
+    heard_at: Mapped[datetime]
+
+
+class BrokerDrop(Row):
+    """Messages a broker dropped in one hour, as far as they were told."""
+
+    __tablename__ = "broker_drop"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    broker: Mapped[str] = mapped_column(String(300), primary_key=True)
+    dropped: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class IngestWorker(Row):
+    """One life of one ingest process. Its row is its licence: once ``ended_at`` is set, it may write nothing more."""
+
+    __tablename__ = "ingest_worker"
+    __table_args__ = (Index("ix_ingest_worker_living", "id", postgresql_where=text("ended_at IS NULL")),)
+
+    id: Mapped[Id]
+    """Also the fencing token: numbers only grow, and a life that has ended never comes back."""
+    share: Mapped[str] = mapped_column(String(80), default="")
+    """The name of the shared subscription; empty for one reader with others standing by."""
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int]
+    role: Mapped[str] = mapped_column(String(10), default="standby")
+    """``standby`` or ``active``."""
+    epoch: Mapped[int | None]
+    """How many took the lead before it, itself included; None while it stands by."""
+    started_at: Mapped[datetime]
+    active_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_why: Mapped[str] = mapped_column(String(40), default="")
+    losses: Mapped[int] = mapped_column(BigInteger, default=0)
+    """How often others took assets from it; see ``ingest.claims``."""
+    received_s: Mapped[float] = mapped_column(default=0.0)
+    """Messages received a second, lately."""
+    lag_ms: Mapped[float] = mapped_column(default=0.0)
+    backlog: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Messages received and not yet durable."""
+    assets: Mapped[int | None]
+    """How many assets it evaluates; None where it evaluates all."""
+    last_error: Mapped[str] = mapped_column(String(400), default="")
+
+
+class IngestClaim(Row):
+    """Which worker evaluates the rules of an asset, where several share the work."""
+
+    __tablename__ = "ingest_claim"
+
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id", ondelete="CASCADE"), primary_key=True)
+    worker_id: Mapped[int] = mapped_column(ForeignKey("ingest_worker.id"), index=True)
 
 
 class AlarmReport(Row):

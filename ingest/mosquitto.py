@@ -15,7 +15,7 @@ max_queued_messages 5000000
 persistence true
 autosave_interval 5
 # The contract keeps larger payloads as rejected up to here; beyond, the connection ends.
-message_size_limit 1048576
+message_size_limit 8388608
 allow_anonymous false
 # A client id is a name within a device: without this, any device could take over the session of another.
 use_username_as_clientid true

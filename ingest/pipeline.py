@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
-from ingest import crash, device_alarms, publisher, rejected, status, topics
+from ingest import crash, device_alarms, drops, publisher, rejected, status, topics
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.intake import Tally
+from ingest.models import RejectedMessage
 from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
 from ingest.registry import Registry
@@ -60,6 +61,7 @@ class Pipeline:
         self._tally = Tally()
         self._presence = status.Presence()
         self._books_due_s = 0.0
+        self._drops: dict[str, int] = {}
 
     def load(self) -> None:
         """Read devices, series, rules and their states; run the timers that are overdue (A19)."""
@@ -208,6 +210,13 @@ class Pipeline:
         if time.monotonic() >= self._books_due_s:
             self._write_books(now, seen_every_ms=_SEEN_EVERY_MS)
 
+    def note_drops(self, broker: str, said: int, now: datetime) -> None:
+        """Enter how many messages a broker says it dropped since it started."""
+        if self._drops.get(broker) != said:
+            with db.transaction(self._sessions) as session:
+                drops.note(session, broker, said, now=now)
+            self._drops[broker] = said
+
     def close_books(self, now: datetime) -> None:
         """Write everything that was counted and heard, before the process ends."""
         self._write_books(now, seen_every_ms=0)
@@ -278,12 +287,13 @@ class Pipeline:
     def replay(self) -> list[Outgoing]:
         """Try the messages again that somebody asked for, each as if it came when it first came."""
         with self._sessions() as session:
-            rows = rejected.asked(session, limit=_REPLAYS)
-            messages = [(row.id, row.topic, row.payload, clock.to_ms(row.received_at)) for row in rows]
+            numbers = rejected.asked(session, limit=_REPLAYS)
         outgoing: list[Outgoing] = []
-        for number, topic, payload, received_ms in messages:
-            # One at a time, so that one that fails takes no other along.
-            batch = Batch.of([(topic, payload)], received_ms=received_ms)
+        for number in numbers:
+            # One at a time, so that one that fails takes no other along, and large ones are not all held at once.
+            with self._sessions() as session:
+                row = session.get_one(RejectedMessage, number)
+            batch = Batch.of([(row.topic, row.payload)], received_ms=clock.to_ms(row.received_at))
             try:
                 outgoing += self._path(batch, self.decode(batch), replays=[number])
             except TRANSIENT:

@@ -7,12 +7,12 @@ work, because the readings' store may belong to it alone: a person asks, and the
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, or_, select, true, update
+from sqlalchemy import ColumnElement, LargeBinary, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from ingest.models import RejectedMessage
 from kernel import audit
@@ -81,6 +81,7 @@ def _row(reject: Reject) -> dict[str, object]:
     return {
         "topic": reject.topic[:_LONGEST_TOPIC],
         "payload": reject.payload,
+        "first_at": reject.received_at,
         "received_at": reject.received_at,
         "reason": reject.reason,
         "detail": reject.detail[:_LONGEST_DETAIL],
@@ -130,14 +131,20 @@ def listed(
     reason: str | None = None,
     device_key: str | None = None,
     is_open: bool | None = True,
+    is_unknown: bool = False,
+    hour: datetime | None = None,
     after: int | None = None,
     limit: int,
 ) -> Sequence[RejectedMessage]:
     """Return rejected messages within the viewer's sight, the newest first; ``after`` is the id of the one before.
 
-    ``device_key`` "" asks for messages that name no device; ``is_open`` None for replayed ones as well.
+    Their bytes are not read: a hundred of a megabyte each would be; see ``beginnings``.
+    ``device_key`` "" asks for messages that name no device; ``is_open`` None for replayed ones as well; ``is_unknown``
+    for those of devices that are not registered; ``hour`` for those that came within the hour that begins then, for the
+    first time, the last, or one in between.
     """
     query = select(RejectedMessage).where(seen_by(session, viewer)).order_by(RejectedMessage.id.desc()).limit(limit)
+    query = query.options(defer(RejectedMessage.payload))
     if reason is not None:
         query = query.where(RejectedMessage.reason == reason)
     if device_key is not None:
@@ -146,9 +153,25 @@ def listed(
         query = query.where(
             RejectedMessage.replayed_at.is_(None) if is_open else RejectedMessage.replayed_at.is_not(None)
         )
+    if is_unknown:
+        query = query.where(RejectedMessage.unit_id.is_(None))
+    if hour is not None:
+        query = query.where(RejectedMessage.first_at < hour + timedelta(hours=1), RejectedMessage.received_at >= hour)
     if after is not None:
         query = query.where(RejectedMessage.id < after)
     return session.scalars(query).all()
+
+
+def beginnings(session: Session, rows: Sequence[RejectedMessage], most: int) -> dict[int, tuple[bytes, int]]:
+    """Return of each message the first ``most`` bytes and how many there are."""
+    found = session.execute(
+        select(
+            RejectedMessage.id,
+            func.substring(RejectedMessage.payload, 1, most, type_=LargeBinary),
+            func.octet_length(RejectedMessage.payload),
+        ).where(RejectedMessage.id.in_([row.id for row in rows]))
+    )
+    return {identity: (begin, size) for identity, begin, size in found}
 
 
 def find(session: Session, viewer: Viewer, identity: int, right: str = "ingest.read") -> RejectedMessage:
@@ -183,7 +206,7 @@ def ask(session: Session, row: RejectedMessage, *, by: str, company_id: int, now
     Raises:
         Conflict: it was replayed already.
     """
-    session.refresh(row, with_for_update=True)
+    session.refresh(row, ["replayed_at", "replay_asked_at"], with_for_update=True)
     if row.replayed_at is not None:
         raise Conflict("This message has been replayed already.")
     row.replay_asked_at, row.replayed_by = now, by
@@ -214,6 +237,7 @@ def ask_all(
         )
         .order_by(RejectedMessage.id)
         .limit(limit)
+        .options(defer(RejectedMessage.payload))
     ).all()
     for row in found:
         ask(session, row, by=viewer.actor, company_id=viewer.company_id, now=now)
@@ -223,10 +247,10 @@ def ask_all(
 # For the pipeline -----------------------------------------------------------------------------------------------
 
 
-def asked(session: Session, *, limit: int) -> Sequence[RejectedMessage]:
-    """Return the messages somebody asked to try again, the oldest first."""
+def asked(session: Session, *, limit: int) -> Sequence[int]:
+    """Return the ids of the messages somebody asked to try again, the oldest first."""
     return session.scalars(
-        select(RejectedMessage)
+        select(RejectedMessage.id)
         .where(RejectedMessage.replay_asked_at.is_not(None))
         .order_by(RejectedMessage.id)
         .limit(limit)

@@ -217,6 +217,9 @@ class Ingest:
             if self._edge is not None:
                 self._edge.publish(message)
         await self._belt.between(lambda: self._pipeline.keep_books(clock.now()))
+        if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
+            broker, said = self._edge.broker, self._edge.counters.dropped_by_broker
+            await self._belt.between(lambda: self._pipeline.note_drops(broker, said, clock.now()))
 
     async def _keep_house(self) -> None:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""

@@ -15,6 +15,7 @@ NOUNS: tuple[str, ...] = (
     "deliveries",
     "devices",
     "events",
+    "intake",
     "locations",
     "orders",
     "parts",

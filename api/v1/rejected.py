@@ -1,11 +1,12 @@
 """Messages set aside by ingest over JSON: why, the bytes, and trying again."""
 
 import base64
+import codecs
 from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api import paging
 from api.access import Db, needs
@@ -17,13 +18,18 @@ from people.scope import Viewer
 router = APIRouter(prefix="/rejected", tags=["rejected"])
 Reader = Annotated[Viewer, needs("ingest.read")]
 Actor = Annotated[Viewer, needs("ingest.act")]
+LISTED_BYTES = 65_536
 IS_OPEN = {"open": True, "replayed": False, "all": None}
 
 
 class RejectedOut(BaseModel):
-    """A message that could not be used. ``payload`` is its text, null where the bytes are no UTF-8."""
+    """A message that could not be used. ``payload`` is its text, null where the bytes are no UTF-8.
+
+    A list holds of each the first 64 KiB, and says so with ``is_cut``; one message alone comes whole.
+    """
 
     id: int
+    first_at: datetime
     received_at: datetime
     topic: str
     device: str | None
@@ -32,6 +38,8 @@ class RejectedOut(BaseModel):
     repeats: int
     payload: str | None
     payload_base64: str
+    size: int
+    is_cut: bool
     replay_asked_at: datetime | None
     replayed_at: datetime | None
 
@@ -52,6 +60,8 @@ class Filter(BaseModel):
     reason: str | None = None
     device: str | None = None
     state: Literal["open", "replayed", "all"] = "open"
+    unknown: bool = Field(False, description="Only of devices that are not registered.")
+    hour: AwareDatetime | None = Field(None, description="Only what came in the hour that begins then.")
     limit: paging.Limit = 100
     cursor: paging.Cursor = None
 
@@ -79,11 +89,14 @@ def listed(db: Db, viewer: Reader, wanted: Annotated[Filter, Query()]) -> paging
         reason=wanted.reason,
         device_key=wanted.device,
         is_open=IS_OPEN[wanted.state],
+        is_unknown=wanted.unknown,
+        hour=wanted.hour,
         after=after[0] if after else None,
         limit=wanted.limit + 1,
     )
     page, following = paging.cut(rows, wanted.limit, lambda row: (row.id,))
-    return paging.Page(items=[_out(row) for row in page], next=following)
+    begun = rejected.beginnings(db, page, LISTED_BYTES)
+    return paging.Page(items=[_out(row, *begun[row.id]) for row in page], next=following)
 
 
 @router.get("/groups")
@@ -104,7 +117,7 @@ def groups(db: Db, viewer: Reader) -> list[GroupOut]:
 @router.get("/{rejected_id}")
 def one(db: Db, viewer: Reader, rejected_id: int) -> RejectedOut:
     """Return one message set aside."""
-    return _out(rejected.find(db, viewer, rejected_id))
+    return _whole(rejected.find(db, viewer, rejected_id))
 
 
 @router.post("/replay")
@@ -119,16 +132,23 @@ def replay(db: Db, viewer: Actor, rejected_id: int) -> RejectedOut:
     """Ask for a message to be tried again, as if it came when it first came; 409 when it was replayed already."""
     row = rejected.find(db, viewer, rejected_id, "ingest.act")
     rejected.ask(db, row, by=viewer.actor, company_id=viewer.company_id, now=clock.now())
-    return _out(row)
+    return _whole(row)
 
 
-def _out(row: RejectedMessage) -> RejectedOut:
+def _whole(row: RejectedMessage) -> RejectedOut:
+    return _out(row, row.payload, len(row.payload))
+
+
+def _out(row: RejectedMessage, payload: bytes, size: int) -> RejectedOut:
+    is_cut = size > len(payload)
     try:
-        text = row.payload.decode()
+        # What was cut may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(payload, final=not is_cut)
     except UnicodeDecodeError:
         text = None
     return RejectedOut(
         id=row.id,
+        first_at=row.first_at,
         received_at=row.received_at,
         topic=row.topic,
         device=row.device_key,
@@ -136,7 +156,9 @@ def _out(row: RejectedMessage) -> RejectedOut:
         detail=row.detail,
         repeats=row.repeats,
         payload=text,
-        payload_base64=base64.b64encode(row.payload).decode(),
+        payload_base64=base64.b64encode(payload).decode(),
+        size=size,
+        is_cut=is_cut,
         replay_asked_at=row.replay_asked_at,
         replayed_at=row.replayed_at,
     )

@@ -15,6 +15,7 @@ FEATURES: tuple[str, ...] = (
     "deliveries",
     "devices",
     "dispatch",
+    "ingest",
     "labels",
     "machines",
     "orders",

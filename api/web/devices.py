@@ -199,6 +199,7 @@ def _page(
         duplicate=intake[2],
         rejected=intake[3],
         has_rejected=is_rejected is not None and viewer.may("ingest.read"),
+        may_ingest=viewer.may("ingest.read"),
         may_write=viewer.may("devices.write"),
         errors=errors or {},
     )

@@ -5,10 +5,11 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from api import paging
 from api.access import Db, needs
+from api.v1.rejected import IS_OPEN
 from api.web import pages
 from ingest import reasons, rejected
 from ingest.models import RejectedMessage
@@ -20,6 +21,10 @@ Reader = Annotated[Viewer, needs("ingest.read")]
 Actor = Annotated[Viewer, needs("ingest.act")]
 PAGE = 100
 SHOWN_BYTES = 4096
+SEEN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {
+    code: f"⟨U+{code:04X}⟩" for code in (0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""What no screen shows, made visible: a NUL as ␀, and a mark that turns the direction of writing as its number."""
 ASKED = i18n.noop("{n} messages are tried again within seconds. Load the page again to see what became of them.")
 
 
@@ -36,6 +41,8 @@ class Wanted(BaseModel):
     reason: str | None = None
     device: str | None = None
     state: str = "open"
+    unknown: bool = False
+    hour: AwareDatetime | None = None
     after: str | None = None
 
 
@@ -48,7 +55,9 @@ def messages(request: Request, db: Db, viewer: Reader, wanted: Annotated[Wanted,
         viewer,
         reason=wanted.reason,
         device_key=wanted.device,
-        is_open=wanted.state != "replayed",
+        is_open=IS_OPEN.get(wanted.state, True),
+        is_unknown=wanted.unknown,
+        hour=wanted.hour,
         after=key[0] if key else None,
         limit=PAGE + 1,
     )
@@ -111,6 +120,7 @@ def _shown(row: RejectedMessage) -> str:
     """Return the payload for reading: its text, or its bytes in hex where it is none. The template escapes it."""
     begin = row.payload[:SHOWN_BYTES]
     try:
-        return row.payload.decode()[:SHOWN_BYTES]
+        row.payload.decode()
+        return begin.decode(errors="ignore").translate(SEEN)
     except UnicodeDecodeError:
         return "\n".join(f"{at:04x}  {begin[at : at + 16].hex(' ')}" for at in range(0, len(begin), 16))

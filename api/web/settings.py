@@ -34,6 +34,8 @@ CARDS = (
     (
         i18n.noop("Is the machine itself well?"),
         (
+            ("/ingest", "activity", "ingest.read", i18n.noop("Ingest"),
+             i18n.noop("Who reads what, and what became of every message")),
             ("/rejected", "alert-triangle", "ingest.read", i18n.noop("Rejected messages"),
              i18n.noop("What could not be used, and why")),
             ("/deliveries", "send", "deliveries.read", i18n.noop("Deliveries"),
