@@ -290,22 +290,24 @@ def verify_audit() -> None:
 def broker_files(
     folder: Annotated[Path, typer.Argument(help="Where to write passwd and acl.")],
     watch: Annotated[bool, typer.Option(help="Keep the files in step until stopped.")] = False,
+    pid_file: Annotated[Path | None, typer.Option(help="Mosquitto's pid file, to tell it to read them again.")] = None,
 ) -> None:
     """Write the password and topic-rights files of a Mosquitto broker from the registered devices.
 
-    Example: fixwright broker-files /etc/mosquitto/fixwright --watch
+    Example: fixwright broker-files /etc/mosquitto/fixwright --watch --pid-file /run/mosquitto/mosquitto.pid
     """
     from api import compose
     from ingest import brokerfiles
 
     current = _settings()
     stopping = _asked_to_stop()
+    keeper = brokerfiles.Keeper(current, folder, pid_file)
     with compose.sessions(current) as factory:
         while True:
             with factory() as session:
-                if brokerfiles.write(session, current, folder):
+                if keeper.look(session, clock.now()):
                     typer.echo(f"written to {folder}")
-            if not watch or stopping.wait(1):
+            if not watch or stopping.wait(0.5):
                 return
 
 

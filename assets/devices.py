@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from assets import wording
-from assets.events import DeviceBound, DeviceCredentialsChanged, DeviceRegistered, DeviceRevoked, DeviceUnbound
+from assets.events import DeviceBound, DeviceRegistered, DeviceRevoked, DeviceUnbound
 from assets.models import Asset, Binding, Device
 from kernel import audit, events
 from kernel.errors import Conflict, Invalid
@@ -34,7 +34,7 @@ class DeviceDraft:
 
 
 def register(session: Session, draft: DeviceDraft, *, unit: OrgUnit, actor: str, now: datetime) -> Device:
-    """Add a device to an org unit. It cannot connect before it has credentials (``issue``).
+    """Add a device to an org unit. It cannot connect before it has credentials (``credentials.issue``).
 
     Raises:
         Invalid: key or name do not fit, or there is no such gateway.
@@ -85,27 +85,6 @@ def rename(session: Session, device: Device, name: str, *, actor: str, now: date
         _record(session, device, "device.rename", {"name": before}, {"name": device.name}, actor, now)
 
 
-def issue(session: Session, device: Device, password_hash: str, *, actor: str, now: datetime) -> None:
-    """Give a device its first or another password, by its hash; the one before is void from the commit on.
-
-    Raises:
-        Conflict: the device is revoked.
-    """
-    if device.revoked_at is not None:
-        raise Conflict("This device is revoked. Register a new one in its place.")
-    before = device.password_hash is not None
-    device.password_hash = password_hash
-    _record(session, device, "device.issue", {"had_password": before}, {"has_password": True}, actor, now)
-    events.emit(
-        session,
-        DeviceCredentialsChanged(device.id, device.key),
-        subject=f"device:{device.id}",
-        at=now,
-        actor=actor,
-        unit_id=device.unit_id,
-    )
-
-
 def revoke(session: Session, device: Device, *, actor: str, now: datetime) -> None:
     """Shut a device out for good: its password is void and its live connection is cut. What it sent stays.
 
@@ -114,7 +93,9 @@ def revoke(session: Session, device: Device, *, actor: str, now: datetime) -> No
     """
     if device.revoked_at is not None:
         raise Conflict("This device is revoked already.")
-    device.revoked_at, device.password_hash = now, None
+    device.revoked_at = now
+    device.password_hash = device.password_alias = None
+    device.previous_hash = device.previous_alias = device.previous_until = None
     if device.is_online:
         device.is_online, device.online_changed_at = False, now
     _record(session, device, "device.revoke", {"revoked_at": None}, {"revoked_at": now}, actor, now)

@@ -50,10 +50,11 @@ class TypeChanged:
 
 @dataclass(frozen=True, slots=True)
 class DeviceCredentialsChanged:
-    """A device got its first or another password; a connection opened with the one before is cut."""
+    """What lets a device in changed; its connections are cut, unless what they were opened with still holds."""
 
     device_id: int
     key: str
+    cuts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from assets.identity import Credentials
 from kernel.db import Id, Json, Name, Named, Row
 from people.models import Customer, OrgUnit, Scoped
 
@@ -116,13 +117,26 @@ class Device(Scoped, Row):
     """Something that speaks MQTT: ``key`` is its user name and stands in its topics."""
 
     __tablename__ = "device"
-    __table_args__ = (UniqueConstraint("key"),)
+    __table_args__ = (UniqueConstraint("key"), UniqueConstraint("client_id"))
 
     id: Mapped[Id]
     key: Mapped[str] = mapped_column(String(80))
     name: Mapped[Name]
     password_hash: Mapped[str | None] = mapped_column(String(200))
     """In Mosquitto's own format, so that one hash serves the embedded broker and a password file."""
+    password_alias: Mapped[str | None] = mapped_column(String(90))
+    """The second user name that a rotation with overlap gave its password; see ``assets.identity``."""
+    password_changed_at: Mapped[datetime | None]
+    previous_hash: Mapped[str | None] = mapped_column(String(200))
+    previous_alias: Mapped[str | None] = mapped_column(String(90))
+    previous_until: Mapped[datetime | None]
+    """Until when the password before works too."""
+    client_id: Mapped[str | None] = mapped_column(String(128))
+    """The one MQTT client id it may use; any when None."""
+    accepts_certificate: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether a trusted client certificate whose common name is its key lets it in without a password."""
+    enrolment_id: Mapped[int | None] = mapped_column(ForeignKey("enrolment.id"), index=True)
+    """How it came here by itself, if it did."""
     gateway_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"), index=True)
     is_online: Mapped[bool] = mapped_column(default=False)
     online_changed_at: Mapped[datetime | None]
@@ -132,6 +146,21 @@ class Device(Scoped, Row):
     revoked_at: Mapped[datetime | None]
 
     bindings: Mapped[list["Binding"]] = relationship(back_populates="device")
+
+    @property
+    def credentials(self) -> Credentials:
+        """What it may show to be let in; nothing once it is revoked."""
+        if self.revoked_at is not None:
+            return Credentials()
+        return Credentials(
+            self.password_hash,
+            self.password_alias,
+            self.previous_hash,
+            self.previous_alias,
+            self.previous_until,
+            self.client_id,
+            self.accepts_certificate,
+        )
 
 
 class Binding(Row):
@@ -184,3 +213,37 @@ class DeviceApplication(Scoped, Row):
 
     gateway: Mapped[Device | None] = relationship(foreign_keys="DeviceApplication.gateway_id")
     asset_type: Mapped[AssetType | None] = relationship()
+
+
+class Enrolment(Scoped, Row):
+    """A way for devices to come in by themselves: a type's shared secret, a one-time code, a trusted authority."""
+
+    __tablename__ = "enrolment"
+    __table_args__ = (
+        UniqueConstraint("proof"),
+        CheckConstraint("kind IN ('secret', 'claim', 'chain')", name="kind"),
+        Index("ix_enrolment_type", "asset_type_id", "id"),
+    )
+
+    id: Mapped[Id]
+    kind: Mapped[str] = mapped_column(String(10))
+    name: Mapped[Name]
+    proof: Mapped[str] = mapped_column(String(64))
+    """SHA-256 in hex: of the secret, of the code, or of the authority's certificate."""
+    certificate: Mapped[str | None]
+    """The authority's certificate in PEM; only of a chain."""
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id", ondelete="SET NULL"))
+    asset_id: Mapped[int | None] = mapped_column(ForeignKey("asset.id"))
+    """What the device that claims will measure."""
+    device_key: Mapped[str | None] = mapped_column(String(80))
+    """The only device that may use a claim code; any when None."""
+    needs_approval: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(80))
+    expires_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+    """When it was used last; a claim code is used once."""
+    revoked_at: Mapped[datetime | None]
+
+    asset_type: Mapped[AssetType | None] = relationship()
+    asset: Mapped[Asset | None] = relationship()

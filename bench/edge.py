@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import uvloop
 
+from assets.identity import Admission
 from bench.flood import fill, payload
 from ingest import endpoint
 from ingest.batch import Batch, Limits, Process
@@ -104,7 +105,7 @@ async def _drain(port: int, process: Process, messages: int, limits: Limits | No
 
 
 async def _embedded(process: Process, messages: int) -> float:
-    broker = EmbeddedBroker("127.0.0.1:0", process, lambda username, password, _: username if password else None)
+    broker = EmbeddedBroker("127.0.0.1:0", process, lambda login: Admission(login.user) if login.password else None)
     await broker.start()
     flood = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.flood", str(broker.port), str(messages), stdout=asyncio.subprocess.PIPE

@@ -10,7 +10,7 @@ trap 'kill -TERM "$broker"' TERM INT
 
 seen=$(cksum "$folder"/*)
 while kill -0 "$broker" 2>/dev/null; do
-    sleep 1
+    sleep 0.5
     now=$(cksum "$folder"/*)
     if [ "$now" != "$seen" ]; then
         seen=$now

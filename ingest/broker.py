@@ -15,9 +15,11 @@ import asyncio
 import errno
 import logging
 import math
+import ssl
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from amqtt.adapters import BufferReader, WriterAdapter
@@ -27,15 +29,17 @@ from amqtt.errors import AMQTTError, BrokerError, ProtocolHandlerError
 from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, NOT_AUTHORIZED, SERVER_UNAVAILABLE, ConnackPacket
 from amqtt.session import Session
 
+from assets.identity import Admission, Login
 from ingest import topics
 from ingest.batch import Gatherer, IntakeCounters, Limits, Process
 from ingest.device_line import DeviceLine, Reader, Writer, speaks_mqtt_5
 from ingest.publisher import Outgoing
-from kernel import log
+from ingest.tls import Tls, common_name, context
+from kernel import clock, log
 from kernel.errors import Misconfigured, Unavailable
 
-Authenticate = Callable[[str, str, str], str | None]
-"""Answers (user name, password, client id) with the key of the device, or None. Quick; called on the loop."""
+Authenticate = Callable[[Login], Admission | None]
+"""Answers what a connection shows with the device it is, or None. Quick; called on the loop."""
 
 Handle = tuple[DeviceLine | None, int]
 
@@ -43,6 +47,7 @@ _CONNECT_S: Final = 10.0
 _TAKE_OVER_S: Final = 5.0
 _STOP_S: Final = 30.0
 _RETRY_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 3600.0
 _SESSIONS_A_DEVICE: Final = 8
 _KEPT: Final = 100
 _SESSION_S: Final = 7 * 86_400
@@ -68,9 +73,16 @@ class EmbeddedBroker:
     """An MQTT broker in this process. ``start`` and everything else belong to one event loop."""
 
     def __init__(
-        self, bind: str, process: Process, authenticate: Authenticate, *, limits: Limits | None = None
+        self,
+        bind: str,
+        process: Process,
+        authenticate: Authenticate,
+        *,
+        limits: Limits | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.counters = BrokerCounters()
+        self._tls = tls
         self._bind = bind
         self._process = process
         self._authenticate = authenticate
@@ -85,6 +97,13 @@ class EmbeddedBroker:
             raise Unavailable("The embedded MQTT broker is not running.")
         return self._broker.port
 
+    @property
+    def tls_port(self) -> int:
+        """The TCP port of its TLS listener."""
+        if self._broker is None or self._tls is None:
+            raise Unavailable("The embedded MQTT broker does not speak TLS.")
+        return self._broker.port_of("tls")
+
     async def start(self) -> None:
         """Listen.
 
@@ -93,13 +112,12 @@ class EmbeddedBroker:
         """
         for chatty in ("amqtt", "transitions"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
-        broker = _DeviceBroker(self._bind, self._process, self._authenticate, self._limits, self.counters)
+        broker = _DeviceBroker(self._bind, self._tls, self._process, self._authenticate, self._limits, self.counters)
         try:
             await broker.start()
         except BrokerError as error:
-            raise Misconfigured(
-                "FIXWRIGHT_MQTT_BIND {bind}: {why}.", bind=self._bind, why=_why(error.__cause__)
-            ) from error
+            binds = self._bind if self._tls is None else f"{self._bind} or FIXWRIGHT_MQTT_TLS_BIND {self._tls.bind}"
+            raise Misconfigured("FIXWRIGHT_MQTT_BIND {bind}: {why}.", bind=binds, why=_why(error.__cause__)) from error
         self._broker = broker
         self._pump = asyncio.create_task(broker.pump())
 
@@ -139,14 +157,19 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
     def __init__(
         self,
         bind: str,
+        tls: Tls | None,
         process: Process,
         authenticate: Authenticate,
         limits: Limits,
         counters: BrokerCounters,
     ) -> None:
+        listeners = {"default": ListenerConfig(bind=bind)}
+        if tls is not None:
+            listeners["tls"] = ListenerConfig(bind=tls.bind, ssl=True, certfile=tls.certificate, keyfile=tls.key)
+        self._tls = tls
         super().__init__(
             BrokerConfig(
-                listeners={"default": ListenerConfig(bind=bind)},
+                listeners=listeners,
                 session_expiry_interval=_SESSION_S,
                 plugins={},
             )
@@ -163,8 +186,12 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
 
     @property
     def port(self) -> int:
-        """The TCP port of the listener."""
-        port: int = self._servers["default"].instance.sockets[0].getsockname()[1]
+        """The TCP port of the plain listener."""
+        return self.port_of("default")
+
+    def port_of(self, listener: str) -> int:
+        """Return the TCP port of a listener."""
+        port: int = self._servers[listener].instance.sockets[0].getsockname()[1]
         return port
 
     async def pump(self) -> None:
@@ -252,10 +279,12 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
             raise AMQTTError("MQTT 5 is not spoken here")
         line, incoming = await DeviceLine.init_from_connect(BufferReader(connect), writer, self.plugins_manager)
         given = incoming.client_id
-        device = self._authenticate_device(incoming.username or "", incoming.password or "", given)
-        if device is None:
-            await self._refuse(writer, BAD_USERNAME_PASSWORD, "wrong user name or password", incoming)
-        elif incoming.will_flag and not topics.may_publish(device, incoming.will_topic):
+        shown = Login(incoming.username or "", incoming.password or "", given, self._common_name(writer))
+        admission = self._authenticate_device(shown)
+        if admission is None:
+            await self._refuse(writer, BAD_USERNAME_PASSWORD, "wrong user name, password or certificate", incoming)
+        device = admission.device
+        if incoming.will_flag and not topics.may_publish(device, incoming.will_topic):
             await self._refuse(writer, NOT_AUTHORIZED, "a last will in a foreign topic", incoming)
         elif self._is_closing:
             await self._refuse(writer, SERVER_UNAVAILABLE, "stopping", incoming)
@@ -268,7 +297,20 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
         incoming.password = None
         line.recognised(device, self._take, self._room)
         self._of_device[device].add(bound)
+        if admission.until is not None:
+            _at(admission.until, line.hang_up)
         return line, session
+
+    def _common_name(self, writer: Writer) -> str | None:
+        """Return whom a client certificate names, once its chain was verified against our own authorities."""
+        if self._tls is None or self._tls.client_ca is None:
+            return None
+        return common_name(writer.peer_certificate)
+
+    def _create_ssl_context(self, _listener: ListenerConfig) -> ssl.SSLContext:
+        """Return how TLS is spoken: as we decide, not as the library does."""
+        assert self._tls is not None  # noqa: S101 - only its listener asks
+        return context(self._tls)
 
     async def _handle_client_session(
         self, reader: Reader, writer: Writer, client_session: Session, handler: DeviceLine, *rest: object
@@ -399,6 +441,15 @@ def _device_of(topic: str) -> str:
     levels = topic.split("/")
     place = 3 if levels[0] == topics.SPARKPLUG_ROOT else 2
     return levels[place] if len(levels) > place else ""
+
+
+def _at(moment: datetime, act: Callable[[], None]) -> None:
+    """Act when a moment has come; one longer off than the loop can wait for is looked at again."""
+    left = (moment - clock.now()).total_seconds()
+    if left <= 0:
+        act()
+        return
+    asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT_S), _at, moment, act)
 
 
 def _keep(session: Session, message: Outgoing, quality: int) -> None:

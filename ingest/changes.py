@@ -44,7 +44,7 @@ class Changed:
             self.devices.add(payload["device_id"])
             if "asset_id" in payload:
                 self.assets.add(payload["asset_id"])
-            if kind in _CUTS:
+            if kind in _CUTS and payload.get("cuts", True):
                 self.cut.add(payload["key"])
         elif kind == "AssetChanged":
             self.assets.add(payload["asset_id"])

@@ -1,11 +1,14 @@
 """Who may speak over MQTT: passwords checked quickly, and Mosquitto's files written from what is registered."""
 
 import hashlib
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
-from assets import passwords
+from assets import identity, passwords
+from assets.identity import Credentials
 from ingest import topics
 from kernel.errors import Invalid
 
@@ -13,6 +16,7 @@ INGEST_USER: Final = "_fixwright"
 """The platform's own account. No device key begins with an underscore, so no device can be called so."""
 
 _REMEMBERED: Final = 20_000
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+(~[0-9]+)?", re.ASCII)
 
 
 class Checker:
@@ -41,47 +45,72 @@ class Checker:
         return True
 
 
-def password_file(devices: Mapping[str, str], *, ingest: str) -> str:
+def password_file(users: Mapping[str, str], *, ingest: str) -> str:
     """Return the text of Mosquitto's ``password_file``.
 
-    ``devices``: key to stored hash. ``ingest``: the hash of the platform's own account.
+    ``users``: user name, a device's key or second name, to stored hash. ``ingest``: that of the platform's account.
 
     Raises:
-        Invalid: a key or a hash could not stand in the file.
+        Invalid: a name or a hash could not stand in the file.
     """
     lines = [_line(INGEST_USER, ingest)]
-    for key, stored in sorted(devices.items()):
-        if not topics.is_device_key(key):
-            raise Invalid("“{key}” is no device key.", field="key", key=key)
-        lines.append(_line(key, stored))
+    for user, stored in sorted(users.items()):
+        if not topics.is_device_key(identity.key_of(user)) or not _NAME.fullmatch(user):
+            raise Invalid("“{key}” is no device key.", field="key", key=user)
+        lines.append(_line(user, stored))
     return "".join(lines)
 
 
-def access_file() -> str:
-    """Return the text of Mosquitto's ``acl_file``: it names no device, so it never changes with them."""
-    own = "%u"
-    patterns = [
-        *(
-            f"pattern write {name}"
-            for name in topics.patterns(own, topics.DEVICE_PUBLISHES, topics.SPARKPLUG_PUBLISHES)
-        ),
-        *(
-            f"pattern read {name}"
-            for name in topics.patterns(own, topics.DEVICE_SUBSCRIBES, topics.SPARKPLUG_SUBSCRIBES)
-        ),
+def users_of(key: str, shown: Credentials, now: datetime) -> dict[str, str]:
+    """Return the user names of a device at a broker that knows one password each, with the hashes to keep there."""
+    users: dict[str, str] = {}
+    before = shown.previous(now)
+    if shown.password_hash:
+        users[key] = before or shown.password_hash
+        if shown.password_alias:
+            users[shown.password_alias] = shown.password_hash
+    if before and shown.previous_alias:
+        users[shown.previous_alias] = before
+    return users
+
+
+def access_file(aliases: Iterable[str] = (), shut_out: Iterable[str] = ()) -> str:
+    """Return the text of Mosquitto's ``acl_file``.
+
+    Patterns serve every device that is called by its key. ``aliases`` are second user names in use; ``shut_out`` are
+    keys of revoked devices whose certificates no password file can void.
+    """
+    lines = [
+        "# A device uses its own subtree and nothing else: %u is the user name, which is its key.",
+        *(f"pattern write {name}" for name in _publishes("%u")),
+        *(f"pattern read {name}" for name in _subscribes("%u")),
+        "",
+        f"user {INGEST_USER}",
+        f"topic readwrite {topics.ROOT}/#",
+        f"topic readwrite {topics.SPARKPLUG_ROOT}/#",
+        "topic read $SYS/broker/publish/messages/dropped",
+        "",
     ]
-    return "\n".join(
-        (
-            "# A device uses its own subtree and nothing else: %u is the user name, which is its key.",
-            *patterns,
-            "",
-            f"user {INGEST_USER}",
-            f"topic readwrite {topics.ROOT}/#",
-            f"topic readwrite {topics.SPARKPLUG_ROOT}/#",
-            "topic read $SYS/broker/publish/messages/dropped",
-            "",
-        )
-    )
+    for alias in sorted(aliases):
+        key = identity.key_of(alias)
+        # The patterns would give it a subtree of its own, in which nobody could be heard.
+        lines += [
+            f"user {alias}",
+            f"topic deny {topics.ROOT}/{alias}/#",
+            *(f"topic write {name}" for name in _publishes(key)),
+        ]
+        lines += [*(f"topic read {name}" for name in _subscribes(key)), ""]
+    for key in sorted(shut_out):
+        lines += [f"user {key}", "topic deny #", ""]
+    return "\n".join(lines)
+
+
+def _publishes(key: str) -> list[str]:
+    return topics.patterns(key, topics.DEVICE_PUBLISHES, topics.SPARKPLUG_PUBLISHES)
+
+
+def _subscribes(key: str) -> list[str]:
+    return topics.patterns(key, topics.DEVICE_SUBSCRIBES, topics.SPARKPLUG_SUBSCRIBES)
 
 
 def _line(user: str, stored: str) -> str:

@@ -74,6 +74,18 @@ class Reader(StreamReaderAdapter):  # type: ignore[misc]
 class Writer(StreamWriterAdapter):  # type: ignore[misc]
     """Writes, and can hang up at once."""
 
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The client's certificate, where it showed one and its chain was verified."""
+        found: dict[str, Any] | None = self._writer.get_extra_info("peercert")
+        return found or None
+
+    @property
+    def peer_certificate_der(self) -> bytes | None:
+        """The same as it was sent."""
+        tls = self._writer.get_extra_info("ssl_object")
+        return None if tls is None else tls.getpeercert(binary_form=True)
+
     def abort(self) -> None:
         """Drop the connection, with whatever was not sent yet."""
         self._writer.transport.abort()

@@ -23,3 +23,16 @@ use_username_as_clientid true
 sys_interval 10
 """
 """Everything but listeners, folders and the two files of credentials."""
+
+
+def tls_listener(bind: str, certificate: str, key: str, client_ca: str) -> str:
+    """Return a listener for devices with client certificates: the common name is the user name, and the client id."""
+    return f"""\
+listener {bind}
+certfile {certificate}
+keyfile {key}
+cafile {client_ca}
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+"""

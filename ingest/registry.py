@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from assets import types
+from assets.identity import Credentials
 from assets.models import Asset, Binding, Device, Metric
 from ingest.decoded import Decoded, Int32s, Reason, SeriesNames, Source
 from telemetry import series
@@ -25,6 +26,17 @@ UNSEEN: Final = -1
 """The series of a pair whose device is known and whose metric was never stored."""
 REFUSED: Final = -2
 """The series of a pair whose source may not speak; ``Registry.refusal`` says why."""
+
+_CREDENTIALS: Final = (
+    Device.password_hash,
+    Device.password_alias,
+    Device.previous_hash,
+    Device.previous_alias,
+    Device.previous_until,
+    Device.client_id,
+    Device.accepts_certificate,
+)
+"""The columns of ``assets.identity.Credentials``, in its order."""
 
 _Array = NDArray[Any]
 
@@ -39,12 +51,12 @@ class Known:
     unit_id: int
     gateway_id: int | None
     is_revoked: bool
-    password_hash: str | None
     is_online: bool
     says_status: bool
     asset_id: int | None
     asset_unit_id: int | None
     asset_type_id: int | None
+    credentials: Credentials
 
     @property
     def subject(self) -> str:
@@ -243,19 +255,24 @@ def _devices(session: Session, device_ids: set[int] | None) -> list[Known]:
             Device.unit_id,
             Device.gateway_id,
             Device.revoked_at.is_not(None),
-            Device.password_hash,
             Device.is_online,
             Device.online_changed_at.is_not(None),
             Asset.id,
             Asset.unit_id,
             Asset.type_id,
+            *_CREDENTIALS,
         )
         .outerjoin(bound, (bound.device_id == Device.id) & bound.ends_at.is_(None))
         .outerjoin(Asset, Asset.id == bound.asset_id)
     )
     if device_ids is not None:
         query = query.where(Device.id.in_(device_ids))
-    return [Known(*tuple(row)) for row in session.execute(query)]
+    known = []
+    for row in session.execute(query):
+        values: tuple[Any, ...] = tuple(row)
+        device, shown = values[: -len(_CREDENTIALS)], values[-len(_CREDENTIALS) :]
+        known.append(Known(*[*device, Credentials(*shown)]))
+    return known
 
 
 def _metrics(session: Session, devices: Iterable[Known]) -> dict[int, dict[str, Metric]]:

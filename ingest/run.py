@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
+from assets import identity
+from assets.identity import Admission, Login
 from ingest import belt, endpoint
 from ingest.batch import IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
@@ -21,6 +23,7 @@ from ingest.credentials import Checker
 from ingest.patience import TRANSIENT, Patience
 from ingest.pipeline import Pipeline
 from ingest.publisher import Outgoing
+from ingest.tls import tls_of
 from kernel import clock, log
 from kernel.errors import Unavailable
 from kernel.settings import Settings
@@ -104,6 +107,17 @@ class Ingest:
         return IntakeCounters() if self._edge is None else self._edge.counters
 
     @property
+    def tls_port(self) -> int:
+        """The port of the embedded broker's TLS listener.
+
+        Raises:
+            Unavailable: there is none, or it does not run.
+        """
+        if self._edge is None or isinstance(self._edge, Consumer):
+            raise Unavailable("The embedded MQTT broker is not running.")
+        return self._edge.tls_port
+
+    @property
     def port(self) -> int:
         """The port of the embedded broker.
 
@@ -167,7 +181,8 @@ class Ingest:
         # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
         from ingest.broker import EmbeddedBroker
 
-        return EmbeddedBroker(self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits())
+        tls = tls_of(self._settings)
+        return EmbeddedBroker(self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits(), tls=tls)
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":
         """Begin to receive; return what runs until the edge has stopped."""
@@ -181,11 +196,12 @@ class Ingest:
         messages, wait_ms = self._settings.batch_messages, self._settings.batch_wait_ms
         return Limits(messages=messages, wait_ms=wait_ms, overlap=belt.OVERLAP)
 
-    def _recognise(self, user: str, password: str, _client: str) -> str | None:
-        device = self._pipeline.registry.device_by_key(user)
-        if device is None or device.is_revoked or device.password_hash is None:
+    def _recognise(self, login: Login) -> Admission | None:
+        device = self._pipeline.registry.device_by_key(login.key)
+        if device is None or device.is_revoked:
             return None
-        return user if self._checker.is_right(password, device.password_hash) else None
+        now, is_right = clock.now(), self._checker.is_right
+        return identity.admit(device.credentials, login, key=device.key, now=now, is_right=is_right)
 
     # Beside the path --------------------------------------------------------------------------------------------
 

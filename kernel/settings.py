@@ -53,6 +53,17 @@ class Settings(BaseSettings):
         description="External broker, mqtt://user:password@host:port or mqtts://…; empty starts the embedded broker.",
     )
     mqtt_bind: Bind = Field("127.0.0.1:1883", description="Address of the embedded broker.")
+    mqtt_tls_bind: Bind | None = Field(
+        None, description="Address of the embedded broker's TLS listener, for example 0.0.0.0:8883; none when empty."
+    )
+    mqtt_tls_cert: Path | None = Field(None, description="Its certificate with those between it and the root, in PEM.")
+    mqtt_tls_key: Path | None = Field(None, description="The private key of its certificate, in PEM.")
+    mqtt_tls_client_ca: Path | None = Field(
+        None, description="Authorities, in PEM, whose client certificates let devices in; none when empty."
+    )
+    broker_secret: SecretStr | None = Field(
+        None, description="What EMQX must show to ask who may connect; its two addresses are closed when empty."
+    )
     mqtt_receive_maximum: int = Field(
         20000, ge=100, le=65535, description="Unacknowledged messages the broker may have in flight to us."
     )

@@ -25,20 +25,23 @@ sys_interval 1
 
 
 class Mosquitto:
-    """One broker, with the settings we recommend, open to everybody. ``lines`` adds settings or replaces them."""
+    """One broker, with the settings we recommend, open to everybody. ``lines`` adds settings or replaces them.
 
-    def __init__(self, lines: str = "", *, files: dict[str, str] | None = None) -> None:
+    ``listeners`` are further ones, each with its own settings.
+    """
+
+    def __init__(self, lines: str = "", *, files: dict[str, str] | None = None, listeners: str = "") -> None:
         if PATH is None:
             raise RuntimeError("mosquitto is not installed")
         self.folder = Path(tempfile.mkdtemp(prefix="fixwright-mosquitto-"))
-        self.port = _free_port()
+        self.port = free_port()
         for name, text in (files or {}).items():
             (self.folder / name).write_text(text)
         chosen = [line.replace("{folder}", str(self.folder)) for line in lines.splitlines() if line.strip()]
         settings = {line.split()[0]: line for line in (*_DEFAULTS.splitlines(), *chosen) if line[0] != "#"}
         settings["persistence_location"] = f"persistence_location {self.folder}/"
         self._config = self.folder / "mosquitto.conf"
-        self._config.write_text("\n".join((f"listener {self.port} 127.0.0.1", *settings.values())) + "\n")
+        self._config.write_text("\n".join((f"listener {self.port} 127.0.0.1", *settings.values())) + f"\n{listeners}\n")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +83,8 @@ class Mosquitto:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from assets import credentials, passwords
 from assets import devices as registry
-from assets import passwords
 from assets.models import Device
 from ingest.simulator import Member
 from kernel.errors import NotFound
@@ -34,7 +34,7 @@ def members(session: Session, secret: bytes, *, devices: int, rate: float, now: 
         if key not in known:
             draft = registry.DeviceDraft(key, f"Simulated {key}")
             device = registry.register(session, draft, unit=company, actor="system", now=now)
-            registry.issue(session, device, passwords.hashed(_password(secret, key)), actor="system", now=now)
+            credentials.issue(session, device, passwords.hashed(_password(secret, key)), actor="system", now=now)
     return [Member(key, _password(secret, key), _wave(number), devices / rate) for number, key in enumerate(keys)]
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
-from assets import devices, listing, passwords
+from assets import credentials, devices, listing, passwords
 from assets.models import Asset, Binding, Device, Site
 from kernel import clock
 from kernel.errors import Invalid, NotFound
@@ -140,7 +140,7 @@ def add(db: Session, viewer: Viewer, body: DeviceIn) -> tuple[Device, str]:
     draft = devices.DeviceDraft(body.key, body.name or body.key, body.gateway_id)
     device = devices.register(db, draft, unit=db.get_one(OrgUnit, unit_id), actor=viewer.actor, now=now)
     password = passwords.draw()
-    devices.issue(db, device, passwords.hashed(password), actor=viewer.actor, now=now)
+    credentials.issue(db, device, passwords.hashed(password), actor=viewer.actor, now=now)
     if asset is not None:
         devices.bind(db, device, asset, actor=viewer.actor, now=now)
     return device, password
@@ -191,7 +191,7 @@ def rotate(db: Db, viewer: Writer, device_id: int, response: Response) -> Issued
 def new_password(db: Session, viewer: Viewer, found: Device) -> str:
     """Draw another password for a device, keep its hash, and return it this once."""
     password = passwords.draw()
-    devices.issue(db, found, passwords.hashed(password), actor=viewer.actor, now=clock.now())
+    credentials.issue(db, found, passwords.hashed(password), actor=viewer.actor, now=clock.now())
     return password
 
 

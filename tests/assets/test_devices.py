@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from assets import devices
+from assets import credentials, devices
 from assets.models import Binding, Device
 from kernel.errors import Conflict, Invalid
 from kernel.models import AuditEntry, Event
@@ -38,8 +38,8 @@ def kinds(session: Session, subject: Device) -> list[str]:
 def test_a_device_is_registered_gets_a_password_and_another_and_is_shut_out(session: Session, plant: Plant) -> None:
     made = device(session, plant, "pump-7")
     assert made.password_hash is None
-    devices.issue(session, made, HASH, actor=ACTOR, now=NOW)
-    devices.issue(session, made, HASH + "x", actor=ACTOR, now=NOW)
+    credentials.issue(session, made, HASH, actor=ACTOR, now=NOW)
+    credentials.issue(session, made, HASH + "x", actor=ACTOR, now=NOW)
     devices.revoke(session, made, actor=ACTOR, now=NOW)
     assert (made.password_hash, made.revoked_at) == (None, NOW)
     assert kinds(session, made) == [
@@ -49,7 +49,7 @@ def test_a_device_is_registered_gets_a_password_and_another_and_is_shut_out(sess
         "DeviceRevoked",
     ]
     for verb in (
-        lambda: devices.issue(session, made, HASH, actor=ACTOR, now=NOW),
+        lambda: credentials.issue(session, made, HASH, actor=ACTOR, now=NOW),
         lambda: devices.revoke(session, made, actor=ACTOR, now=NOW),
         lambda: devices.bind(session, made, asset(session, plant, "M1"), actor=ACTOR, now=NOW),
     ):
@@ -59,7 +59,7 @@ def test_a_device_is_registered_gets_a_password_and_another_and_is_shut_out(sess
 
 def test_no_hash_ever_enters_the_audit_trail(session: Session, plant: Plant) -> None:
     made = device(session, plant, "pump-7")
-    devices.issue(session, made, HASH, actor=ACTOR, now=NOW)
+    credentials.issue(session, made, HASH, actor=ACTOR, now=NOW)
     told = [f"{entry.before}{entry.after}" for entry in session.scalars(select(AuditEntry))]
     told += [str(one.payload) for one in session.scalars(select(Event))]
     assert not [line for line in told if "$7$" in line]

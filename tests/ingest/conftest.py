@@ -35,8 +35,8 @@ def brokers() -> Iterator[Callable[..., Mosquitto]]:
         pytest.skip("mosquitto is not installed")
     started: list[Mosquitto] = []
 
-    def start(lines: str = "", files: dict[str, str] | None = None) -> Mosquitto:
-        broker = Mosquitto(lines, files=files)
+    def start(lines: str = "", files: dict[str, str] | None = None, listeners: str = "") -> Mosquitto:
+        broker = Mosquitto(lines, files=files, listeners=listeners)
         started.append(broker)
         broker.start()
         return broker

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -108,6 +109,7 @@ class Device:
         clean: bool = True,
         will: tuple[str, bytes] | None = None,
         version: int = paho.MQTTv311,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -118,7 +120,10 @@ class Device:
         )
         self.client.max_inflight_messages_set(65_000)
         self.client.max_queued_messages_set(0)
-        self.client.username_pw_set(username, password)
+        if username is not None or password is not None:
+            self.client.username_pw_set(username, password)
+        if tls is not None:
+            self.client.tls_set_context(tls)
         if will:
             self.client.will_set(will[0], will[1], qos=1, retain=True)
         self.connack: Any = None

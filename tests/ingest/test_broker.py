@@ -7,6 +7,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from assets import passwords
+from assets.identity import Admission, Login
 from ingest import credentials
 from ingest.batch import Limits
 from ingest.broker import EmbeddedBroker
@@ -30,10 +31,10 @@ class Gate:
         self.hashes = dict(HASHES)
         self._checker = credentials.Checker()
 
-    def __call__(self, username: str, password: str, client_id: str) -> str | None:
-        assert client_id
-        stored = self.hashes.get(username)
-        return username if stored and self._checker.is_right(password, stored) else None
+    def __call__(self, login: Login) -> Admission | None:
+        assert login.client_id
+        stored = self.hashes.get(login.user)
+        return Admission(login.user) if stored and self._checker.is_right(login.password, stored) else None
 
 
 @pytest.fixture
