@@ -43,7 +43,7 @@ _log = log.of(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the files are written from: user names with hashes, second names, revoked keys, the next end of an overlap."""
+    """What the files are written from: user names, second names, revoked keys, and when an overlap ends next."""
 
     users: dict[str, str]
     aliases: set[str]
