@@ -20,7 +20,13 @@ from kernel.settings import Settings
 from people.rights import RIGHTS, ROLES
 
 FOLDER = Path(__file__).with_name("reference")
-EVENT_MODULES = ("assets.events", "rules.events", "maintenance.orders.events", "maintenance.parts.events")
+EVENT_MODULES = (
+    "assets.events",
+    "rules.events",
+    "ingest.events",
+    "maintenance.orders.events",
+    "maintenance.parts.events",
+)
 
 
 def settings() -> str:

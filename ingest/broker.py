@@ -41,6 +41,9 @@ from kernel.errors import Misconfigured, Unavailable
 Authenticate = Callable[[Login], Admission | None]
 """Answers what a connection shows with the device it is, or None. Quick; called on the loop."""
 
+Grants = Callable[[str, str], bool]
+"""Answers (key of a device, topic) with whether it may publish there, outside of its own subtree."""
+
 Handle = tuple[DeviceLine | None, int]
 
 _CONNECT_S: Final = 10.0
@@ -80,7 +83,9 @@ class EmbeddedBroker:
         *,
         limits: Limits | None = None,
         tls: Tls | None = None,
+        grants: Grants = lambda _device, _topic: False,
     ) -> None:
+        self._grants = grants
         self.counters = BrokerCounters()
         self._tls = tls
         self._bind = bind
@@ -113,6 +118,7 @@ class EmbeddedBroker:
         for chatty in ("amqtt", "transitions"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         broker = _DeviceBroker(self._bind, self._tls, self._process, self._authenticate, self._limits, self.counters)
+        broker.grants = self._grants
         try:
             await broker.start()
         except BrokerError as error:
@@ -153,6 +159,9 @@ class EmbeddedBroker:
 
 class _DeviceBroker(Broker):  # type: ignore[misc]
     """amqtt's broker with recognition first, acknowledgement last, and delivery by device."""
+
+    grants: Grants
+    """Says which topics outside of its own subtree a device may publish to: those of a mapping it is the bridge of."""
 
     def __init__(
         self,
@@ -284,7 +293,7 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
         if admission is None:
             await self._refuse(writer, BAD_USERNAME_PASSWORD, "wrong user name, password or certificate", incoming)
         device = admission.device
-        if incoming.will_flag and not topics.may_publish(device, incoming.will_topic):
+        if incoming.will_flag and not self._may_publish(device, incoming.will_topic):
             await self._refuse(writer, NOT_AUTHORIZED, "a last will in a foreign topic", incoming)
         elif self._is_closing:
             await self._refuse(writer, SERVER_UNAVAILABLE, "stopping", incoming)
@@ -360,7 +369,7 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
     def _take(self, line: DeviceLine, names: list[str], payloads: list[bytes], handles: list[int]) -> bool:
         """Give a device's messages to the intake, up to the first it may not send."""
         allowed = 0
-        while allowed < len(names) and topics.may_publish(line.device, names[allowed]):
+        while allowed < len(names) and self._may_publish(line.device, names[allowed]):
             allowed += 1
         if allowed:
             self._gather(names[:allowed], payloads[:allowed], [(line, handle) for handle in handles[:allowed]])
@@ -369,6 +378,9 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
         self._counters.refused_messages += 1
         _log.warning("mqtt message refused", device=line.device, topic=names[allowed][:200])
         return False
+
+    def _may_publish(self, device: str, topic: str) -> bool:
+        return topics.may_publish(device, topic) or self.grants(device, topic)
 
     def _gather(self, names: Sequence[str], payloads: Sequence[bytes], handles: Sequence[Handle]) -> None:
         self._gatherer.add(names, payloads, handles)

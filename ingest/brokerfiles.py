@@ -15,7 +15,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from assets import passwords
 from assets.models import Device
-from ingest import changes, credentials, endpoint
+from ingest import changes, credentials, endpoint, mappings
 from ingest.endpoint import Endpoint
 from kernel import log
 from kernel.errors import Misconfigured
@@ -49,6 +49,8 @@ class Listed:
     aliases: set[str]
     shut_out: set[str]
     next_end: datetime | None
+    mapped: Sequence[tuple[str, str | None]] = ()
+    """Topic filters of mappings, each with the key of the device that may publish there."""
 
 
 def listed(session: Session, now: datetime) -> Listed:
@@ -66,7 +68,7 @@ def listed(session: Session, now: datetime) -> Listed:
         if shown.previous(now) and shown.previous_until:
             ends.append(shown.previous_until)
     aliases = {user for user in users if "~" in user}
-    return Listed(users, aliases, shut_out, min(ends, default=None))
+    return Listed(users, aliases, shut_out, min(ends, default=None), mappings.topics(session))
 
 
 def write(session: Session, settings: Settings, folder: Path, now: datetime) -> bool:
@@ -118,7 +120,7 @@ class Keeper:
             return True
         changed, news = self._ear.look(session, clock_s)
         self._ear.heard(news, clock_s)
-        return bool(changed.devices) or self._whole_at is None or now >= self._whole_at
+        return bool(changed.devices or changed.mappings) or self._whole_at is None or now >= self._whole_at
 
     def _reload(self) -> None:
         if self.pid_file is None:
@@ -132,7 +134,7 @@ class Keeper:
         """Take over the connection of a revoked device with a password of one moment, and hang up."""
         password = passwords.draw()
         for_a_moment = {**found.users, key: passwords.hashed(password)}
-        _written(Listed(for_a_moment, found.aliases, found.shut_out, None), self.settings, self.folder)
+        _written(Listed(for_a_moment, found.aliases, found.shut_out, None, found.mapped), self.settings, self.folder)
         self._reload()
         where = endpoint.parse(self.settings.mqtt_url or "")
         give_up_at = time.monotonic() + _TAKE_OVER_S
@@ -155,7 +157,7 @@ def _written(found: Listed, settings: Settings, folder: Path) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     own = _own_hash(folder / "passwd", unquote(url.password))
     texts: Mapping[str, str] = {
-        "acl": credentials.access_file(found.aliases, found.shut_out),
+        "acl": credentials.access_file(found.aliases, found.shut_out, mapped=found.mapped),
         "passwd": credentials.password_file(found.users, ingest=own),
     }
     replaced = [_replace(folder / name, text) for name, text in texts.items()]

@@ -19,7 +19,7 @@ _DEVICE: Final = frozenset(
     {"DeviceRegistered", "DeviceRevoked", "DeviceBound", "DeviceUnbound", "DeviceCredentialsChanged"}
 )
 _CUTS: Final = frozenset({"DeviceRevoked", "DeviceCredentialsChanged"})
-_KINDS: Final = (*sorted(_DEVICE), "AssetChanged", "TypeChanged", "RuleSaved")
+_KINDS: Final = (*sorted(_DEVICE), "AssetChanged", "TypeChanged", "RuleSaved", "MappingChanged")
 _TOLD: Final = Event.kind.in_(_KINDS) | ((Event.kind == "AlarmCleared") & Event.actor.startswith("account:"))
 """In a flood rules end thousands of alarms; only those that people end are news to them."""
 
@@ -34,9 +34,11 @@ class Changed:
     cleared: set[int] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
     types: bool = False
+    mappings: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.assets or self.alarm_types or self.cleared or self.cut or self.types)
+        found = self.devices or self.assets or self.alarm_types or self.cleared or self.cut
+        return bool(found or self.types or self.mappings)
 
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Take note of one event."""
@@ -52,6 +54,8 @@ class Changed:
             self.alarm_types.add(payload["alarm_type_id"])
         elif kind == "TypeChanged":
             self.types = True
+        elif kind == "MappingChanged":
+            self.mappings = True
         else:
             self.cleared.add(payload["alarm_id"])
 

@@ -8,7 +8,7 @@ purpose: the broker keeps what was not acknowledged and sends it again after the
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,12 +45,16 @@ class Terms:
 
     ``receive_maximum``: how many unacknowledged messages it may have in flight to us; the broker's own limit
     must be as high (Mosquitto: ``max_inflight_messages``), or a batch larger than it waits forever for more.
+    ``more``: filters beside those of the contract, which may change (``Consumer.follow``), and which the broker may
+    refuse without harm to the others; ``retired``: such as our session may still hold and must not.
     ``group``: share the load with other intakes of this name (``$share``). ``session_s``: how long the broker
     keeps our session, and with it the messages, after we are gone.
     """
 
     client_id: str = "fixwright-ingest"
     filters: tuple[str, ...] = FILTERS
+    more: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
     group: str | None = None
     receive_maximum: int = 20_000
     session_s: int = 7 * 86_400
@@ -86,6 +90,7 @@ class Consumer:
         self._process = process
         self._terms = terms or Terms()
         self._limits = limits or Limits()
+        self._more = frozenset(self._terms.more)
         self._stopping = asyncio.Event()
         self._connection: _Connection | None = None
         self._unreleased: set[int] = set()
@@ -113,6 +118,12 @@ class Consumer:
         """Ask ``run`` to finish what was received, take leave of the broker, and return."""
         self._stopping.set()
 
+    def follow(self, more: Iterable[str]) -> None:
+        """Subscribe to these filters beside those of the contract, and no longer to the others it had beside them."""
+        before, self._more = self._more, frozenset(more)
+        if self._connection is not None:
+            self._connection.follow(before, self._more)
+
     def publish(self, message: Outgoing) -> asyncio.Future[None]:
         """Send a message on the connection of the intake; see ``ingest.publisher.Publisher``."""
         if self._connection is not None:
@@ -129,7 +140,7 @@ class Consumer:
             self._connection = connection
             self.counters.connects += 1
             self.counters.is_connected = True
-            await connection.serve(self._stopping)
+            await connection.serve(self._stopping, self._more)
         finally:
             self._connection = None
             self.counters.is_connected = False
@@ -154,6 +165,7 @@ class _Connection:
         self._gatherer = Gatherer[int](process, self._durable, limits=limits, counters=counters, room=self._link.resume)
         self.sender = Sender(self._link.write)
         self._keep_alive_s = terms.keep_alive_s
+        self._asked: dict[int, list[str]] = {}
         self._connack: asyncio.Future[mqtt5.ConnAckPacket] = asyncio.get_running_loop().create_future()
 
     async def open(self, endpoint: Endpoint) -> None:
@@ -179,14 +191,17 @@ class _Connection:
                 raise LinkLost(f"the broker refused us: {connack.reason_code.name}", connack.reason_code.value)
             self._accept(connack)
 
-    async def serve(self, stopping: asyncio.Event) -> None:
+    async def serve(self, stopping: asyncio.Event, more: Iterable[str] = ()) -> None:
         """Process what comes in until the connection is lost, a batch fails, or ``stopping`` is set.
+
+        ``more`` are filters to subscribe to beside those of the contract.
 
         Raises:
             Exception: what ``process`` raised, or ``LinkLost``.
         """
         # The answer to this lies behind the messages the broker kept for us, so nobody waits for it here.
         self._link.write(self._subscribe_packet().write())
+        self.follow(self._terms.retired, more)
         async with asyncio.TaskGroup() as tasks:
             pump = tasks.create_task(_caught(self._gatherer.run()))
             pinger = tasks.create_task(self._ping())
@@ -208,6 +223,17 @@ class _Connection:
             raise self._link.lost.result()
         self._link.close()
 
+    def follow(self, before: Iterable[str], after: Iterable[str]) -> None:
+        """Subscribe to what is new and leave what is gone."""
+        new, gone = sorted({*after} - {*before}), sorted({*before} - {*after})
+        if new:
+            packet = mqtt5.SubscribePacket(self.sender.next_id(), [self._filter(name) for name in new])
+            self._asked[packet.packet_id] = new
+            self._link.write(packet.write())
+        if gone:
+            names = [self._shared(name) for name in gone]
+            self._link.write(mqtt5.UnsubscribePacket(self.sender.next_id(), names).write())
+
     def abort(self) -> None:
         """End the connection if it still stands, and with it what waits to be sent."""
         self._link.abort()
@@ -227,19 +253,21 @@ class _Connection:
         )
 
     def _subscribe_packet(self) -> mqtt5.SubscribePacket:
-        share = f"$share/{self._terms.group}/" if self._terms.group else ""
-        filters = [
-            mqtt5.TopicFilter(
-                share + name,
-                max_qos=QoS.AT_LEAST_ONCE,
-                retain_as_published=False,
-                retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
-            )
-            for name in self._terms.filters
-        ]
+        filters = [self._filter(name) for name in self._terms.filters]
         if self._terms.watches_drops:
             filters.append(mqtt5.TopicFilter(DROPS, max_qos=QoS.AT_MOST_ONCE))
         return mqtt5.SubscribePacket(self.sender.next_id(), filters)
+
+    def _filter(self, name: str) -> mqtt5.TopicFilter:
+        return mqtt5.TopicFilter(
+            self._shared(name),
+            max_qos=QoS.AT_LEAST_ONCE,
+            retain_as_published=False,
+            retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+        )
+
+    def _shared(self, name: str) -> str:
+        return f"$share/{self._terms.group}/{name}" if self._terms.group else name
 
     def _accept(self, connack: mqtt5.ConnAckPacket) -> None:
         self.sender.accept(connack)
@@ -252,6 +280,12 @@ class _Connection:
                 _log.error("the mqtt broker has forgotten our session; what it held for us is gone")
 
     def _check(self, suback: mqtt5.SubAckPacket) -> None:
+        asked = self._asked.pop(suback.packet_id, None)
+        if asked is not None:
+            for name, code in zip(asked, suback.reason_codes, strict=False):
+                if code.value >= _REFUSED:
+                    _log.error("the broker refused our subscription to the topics of a mapping", filter=name)
+            return
         for name, code in zip(self._terms.filters, suback.reason_codes, strict=False):
             if code.value >= _REFUSED:
                 error = LinkLost(f"the broker refused our subscription to {name}: {code.name}", code.value)
@@ -300,7 +334,7 @@ class _Connection:
             case mqtt5.PubRelPacket():
                 self._unreleased.discard(packet.packet_id | QOS_2)
                 self._link.write(mqtt5.PubCompPacket(packet.packet_id).write())
-            case mqtt5.PingRespPacket():
+            case mqtt5.PingRespPacket() | mqtt5.UnsubAckPacket():
                 pass
             case mqtt5.ConnAckPacket() if not self._connack.done():
                 self._connack.set_result(packet)

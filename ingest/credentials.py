@@ -3,7 +3,7 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -74,12 +74,16 @@ def users_of(key: str, shown: Credentials, now: datetime) -> dict[str, str]:
     return users
 
 
-def access_file(aliases: Iterable[str] = (), shut_out: Iterable[str] = ()) -> str:
+def access_file(
+    aliases: Iterable[str] = (), shut_out: Iterable[str] = (), *, mapped: Sequence[tuple[str, str | None]] = ()
+) -> str:
     """Return the text of Mosquitto's ``acl_file``.
 
     Patterns serve every device that is called by its key. ``aliases`` are second user names in use; ``shut_out`` are
-    keys of revoked devices whose certificates no password file can void.
+    keys of revoked devices whose certificates no password file can void. ``mapped`` are the topic filters that the
+    platform reads by mappings, each with the key of the device that may publish there.
     """
+    names = sorted(aliases)
     lines = [
         "# A device uses its own subtree and nothing else: %u is the user name, which is its key.",
         *(f"pattern write {name}" for name in _publishes("%u")),
@@ -89,9 +93,10 @@ def access_file(aliases: Iterable[str] = (), shut_out: Iterable[str] = ()) -> st
         f"topic readwrite {topics.ROOT}/#",
         f"topic readwrite {topics.SPARKPLUG_ROOT}/#",
         "topic read $SYS/broker/publish/messages/dropped",
+        *(f"topic read {name}" for name in sorted({name for name, _ in mapped})),
         "",
     ]
-    for alias in sorted(aliases):
+    for alias in names:
         key = identity.key_of(alias)
         # The patterns would give it a subtree of its own, in which nobody could be heard.
         lines += [
@@ -100,6 +105,9 @@ def access_file(aliases: Iterable[str] = (), shut_out: Iterable[str] = ()) -> st
             *(f"topic write {name}" for name in _publishes(key)),
         ]
         lines += [*(f"topic read {name}" for name in _subscribes(key)), ""]
+    for user in sorted({bridge for _, bridge in mapped if bridge} | {*names}):
+        granted = sorted({name for name, bridge in mapped if bridge == identity.key_of(user)})
+        lines += [f"user {user}", *(f"topic write {name}" for name in granted), ""] if granted else []
     for key in sorted(shut_out):
         lines += [f"user {key}", "topic deny #", ""]
     return "\n".join(lines)

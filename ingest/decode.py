@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from ingest import columns, forms, reports, strict
+from ingest import columns, forms, reported, reports, strict
 from ingest.batch import Batch
 from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
 from ingest.forms import Element, Scalar
+from ingest.mapper import Found, Mapper, MappingRefused
 from ingest.moulds import ABSENT, NO_CAST, Instant, Mould
 from ingest.shapes import AHEAD_MS, BAD_SHAPE, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
 from ingest.strict import Refused
@@ -43,7 +44,8 @@ _REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class Decoder:
     """Reads batches, one at a time. It remembers topics, forms and names, all of it bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, mapper: Mapper | None = None) -> None:
+        self._mapper = mapper
         self._topics = Understood()
         self._lanes = Lanes(self._topics)
         self._shapes = Shapes()
@@ -51,7 +53,7 @@ class Decoder:
     def decode(self, batch: Batch) -> Decoded:
         """Return what a batch says. Raises nothing for whatever a message may hold."""
         self._shapes = self._shapes.with_room()
-        work = _Work(batch, self._topics, self._lanes, self._shapes)
+        work = _Work(batch, self._topics, self._lanes, self._shapes, self._mapper)
         lanes = np.array([*map(self._lanes.__getitem__, batch.topics)], np.int8)
         if len(batch) and max(map(len, batch.payloads)) > MAX_PAYLOAD:
             lanes[[len(payload) > MAX_PAYLOAD for payload in batch.payloads]] = OVERSIZE
@@ -72,8 +74,11 @@ class Decoder:
 class _Work:
     """One batch on its way: measurements (a message may hold several) gathered until they become columns."""
 
-    def __init__(self, batch: Batch, topics: Understood, lanes: Lanes, shapes: Shapes) -> None:
+    def __init__(
+        self, batch: Batch, topics: Understood, lanes: Lanes, shapes: Shapes, mapper: Mapper | None = None
+    ) -> None:
         self._batch = batch
+        self._mapper = mapper
         self._topics = topics
         self._lanes = lanes
         self._shapes = shapes
@@ -88,6 +93,7 @@ class _Work:
         self._statuses: list[Any] = []
         self._replies: list[Any] = []
         self._sparkplug: list[int] = []
+        self._left = 0
 
     def wrapped(self, messages: Int64s) -> list[int]:
         """Read messages of the form ``{"ts": …, "values": {…}}``; return those that need a closer look."""
@@ -171,14 +177,45 @@ class _Work:
                 case Kind.SPARKPLUG:
                     self._sparkplug.append(message)
                 case _:
-                    self.reject(message, Reason(topic.fault), topic.name[: strict.SAID])
+                    self._foreign(message, topic, payload)
         except Refused as refusal:
             self.reject(message, refusal.reason, refusal.detail)
 
-    def reject(self, message: int, reason: Reason, detail: str, *, device: str | None = None) -> None:
+    def _foreign(self, message: int, topic: Topic, payload: bytes) -> None:
+        """Read a message in a format of somebody else, where a mapping says what it means."""
+        received_ms = int(self._batch.received_ms[message])
+        found = None
+        if self._mapper is not None:
+            try:
+                if topic.kind is Kind.RAW:
+                    found = self._mapper.of_device(topic.device, topic.name, payload, received_ms)
+                elif topic.fault == Reason.UNKNOWN_TOPIC:
+                    found = self._mapper.of_topic(topic.name, payload, received_ms)
+            except MappingRefused as refusal:
+                self.reject(message, refusal.reason, refusal.detail, unit_id=refusal.unit_id)
+                return
+        if found is None:
+            self.reject(message, Reason(topic.fault or Reason.NO_DECODER), topic.name[: strict.SAID])
+        elif not found.said:
+            self._left += 1
+        elif message in self._batch.retained and found.has_no_time:
+            self.reject(message, Reason.REPLAYED, "kept by the broker, without a time", unit_id=found.unit_id)
+        else:
+            self._mapped(message, topic, payload, found)
+
+    def _mapped(self, message: int, topic: Topic, payload: bytes, found: Found) -> None:
+        is_replayed = message in self._batch.retained
+        for said in found.said:
+            source = found.source(said.device)
+            self._take(message, f"{source.within}{topic.name}/{said.device}", source, said.elements)
+            believe = partial(self._believe, message)
+            self._alarms += reported.alarms(message, payload, said, source, believe)
+            self._statuses += reported.status(message, said, source, is_replayed=is_replayed)
+
+    def reject(self, message: int, reason: Reason, detail: str, *, device: str | None = None, unit_id: int = 0) -> None:
         """Set a message aside, or the part of it that speaks for ``device``."""
         sender = self._topics[self._batch.topics[message]].device
-        self._rejected.append(Rejected(message, reason, detail, sender if device is None else device))
+        self._rejected.append(Rejected(message, reason, detail, sender if device is None else device, unit_id))
 
     def decoded(self) -> Decoded:
         """Return everything read, readings in order of reception."""
@@ -195,6 +232,7 @@ class _Work:
             statuses=self._statuses,
             replies=self._replies,
             sparkplug=self._sparkplug,
+            left=self._left,
             rejected=sorted(self._rejected, key=attrgetter("message")),
         )
 

@@ -46,6 +46,13 @@ class Reason(StrEnum):
     UNKNOWN_COMMAND = "unknown_command"
     WRONG_TYPE = "wrong_type"
     NOT_DECODED = "not_decoded"
+    PATH_MISSING = "path_missing"
+    BAD_VALUE = "bad_value"
+    BAD_FRAME = "bad_frame"
+    UNKNOWN_UNIT = "unknown_unit"
+    BUDGET_SPENT = "budget_spent"
+    NO_DECODER = "no_decoder"
+    FOREIGN_MAPPING = "foreign_mapping"
     FAILED = "failed"
 
 
@@ -54,26 +61,44 @@ class Rejected:
     """A message, or one child's part of a gateway's message, that gave nothing.
 
     ``message`` is its index in the batch. ``device`` is the key it would have counted for, empty if none.
-    ``detail`` tells a person what is wrong where, in English.
+    ``detail`` tells a person what is wrong where, in English. ``unit_id`` is the org unit of the mapping that read it,
+    whose people see it where the device is unknown; 0 for messages of the contract.
     """
 
     message: int
     reason: Reason
     detail: str
     device: str
+    unit_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Whose readings these are, and through which gateway they came (empty: its own connection)."""
+    """Whose readings these are, and through which gateway they came (empty: its own connection).
+
+    ``within`` is set where a mapping found the device in somebody else's message: the path of the org unit whose
+    devices that mapping may speak for, ``admits`` whether it proposes those it does not know, as behind ``bridge``.
+    """
 
     device: str
     gateway: str = ""
+    within: str = ""
+    admits: bool = False
+    bridge: str = ""
+
+    @property
+    def unit_id(self) -> int:
+        """The org unit of the mapping, 0 where there is none."""
+        return int(self.within.rstrip("/").rpartition("/")[2] or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmReport:
-    """An alarm as a device sent it. ``device_ts_ms`` is set where its clock was not believed."""
+    """An alarm as a device sent it. ``device_ts_ms`` is set where its clock was not believed.
+
+    ``mapped`` is set where a mapping found it in a message: a state that is said again and again, of which only
+    changes count. ``is_beside`` says that the message is counted for the device by something else it holds.
+    """
 
     message: int
     device: str
@@ -84,6 +109,8 @@ class AlarmReport:
     text: str
     ts_ms: int
     device_ts_ms: int | None
+    mapped: Source | None = None
+    is_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +130,8 @@ class StatusReport:
     device: str
     is_online: bool
     is_replayed: bool
+    mapped: Source | None = None
+    is_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +183,8 @@ class Decoded:
     ``message``: int32, index in the batch. ``pair``: int32, index into ``names.pairs``. ``ts_ms``, ``value``,
     ``flags`` and ``text`` are as in ``telemetry.readings.Readings``. ``skewed`` (int64) are the rows whose
     device clock was not believed (they bear ``Flag.CLOCK``), ``device_ts_ms`` the times it gave.
-    ``sparkplug`` are indexes of messages left to the Sparkplug decoder.
+    ``sparkplug`` are indexes of messages left to the Sparkplug decoder. ``left`` counts messages that a mapping was
+    told to leave alone.
     """
 
     names: SeriesNames
@@ -171,6 +201,7 @@ class Decoded:
     statuses: list[StatusReport] = field(default_factory=list)
     replies: list[CommandReply] = field(default_factory=list)
     sparkplug: list[int] = field(default_factory=list)
+    left: int = 0
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:

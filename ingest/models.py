@@ -1,12 +1,24 @@
-"""What ingest keeps beside the readings: messages set aside, counts by hour, alarm sequences, and who reads what."""
+"""What ingest keeps beside the readings: messages set aside, counts, alarm sequences, who reads what, mappings."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, desc, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    desc,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from assets.models import AssetType, Device
 from kernel import clock
-from kernel.db import Id, Row
+from kernel.db import Id, Json, Named, Row
+from people.models import Scoped
 
 
 class RejectedMessage(Row):
@@ -147,3 +159,63 @@ class AlarmReport(Row):
     received_at: Mapped[datetime]
     is_orphan: Mapped[bool] = mapped_column(default=False)
     alarm_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
+
+
+class Mapping(Scoped, Named, Row):
+    """How messages of somebody else's format are read; what it says lives in versions.
+
+    It speaks for devices of its org unit and those below. With a ``topic`` it reads that; with an ``asset_type_id``
+    it is the decoder of what devices on assets of this type, and of those that inherit from it, send as raw bytes.
+    """
+
+    __tablename__ = "mapping"
+    __table_args__ = (
+        UniqueConstraint("asset_type_id"),
+        CheckConstraint("(topic = '') = (asset_type_id IS NOT NULL)", name="one_source"),
+    )
+
+    id: Mapped[Id]
+    topic: Mapped[str] = mapped_column(String(200), default="")
+    """That of the version in force; "" for the decoder of a type."""
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id"))
+    bridge_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"))
+    """The device whose account may publish to its topics, at the embedded broker and at a managed Mosquitto."""
+    admits: Mapped[bool] = mapped_column(default=False)
+    """Unknown devices it names are listed for approval."""
+    ready: Mapped[str | None] = mapped_column(String(60))
+    """Key of the ready mapping it was adopted from."""
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+    version: Mapped[int] = mapped_column(default=1)
+    """The number of the version in force."""
+    changed_at: Mapped[datetime]
+
+    asset_type: Mapped[AssetType | None] = relationship()
+    bridge: Mapped[Device | None] = relationship()
+
+
+class MappingVersion(Row):
+    """What a mapping says, as it was from one edit to the next, with the message it was tried on; never changed."""
+
+    __tablename__ = "mapping_version"
+    __table_args__ = (UniqueConstraint("mapping_id", "number"),)
+
+    id: Mapped[Id]
+    mapping_id: Mapped[int] = mapped_column(ForeignKey("mapping.id"))
+    number: Mapped[int]
+    definition: Mapped[Json]
+    sample: Mapped[Json]
+    author: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime]
+
+
+class MappingUse(Row):
+    """How often a mapping was used and refused, about once a second brought up to date."""
+
+    __tablename__ = "mapping_use"
+
+    mapping_id: Mapped[int] = mapped_column(ForeignKey("mapping.id"), primary_key=True)
+    taken: Mapped[int] = mapped_column(BigInteger, default=0)
+    refused: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_at: Mapped[datetime | None]
+    last_refused_at: Mapped[datetime | None]
+    last_refusal: Mapped[str] = mapped_column(String(400), default="")

@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
-from ingest import crash, device_alarms, drops, publisher, rejected, status, topics
+from ingest import crash, device_alarms, drops, newcomers, publisher, rejected, status, topics
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
-from ingest.intake import Tally
+from ingest.intake import NOBODY, Tally
+from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
 from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
@@ -54,7 +55,9 @@ class Pipeline:
         self.patience = patience or Patience()
         self._sessions = sessions
         self._store = store
-        self._decoder = Decoder()
+        self.mapper = Mapper(self.registry.type_of)
+        self._decoder = Decoder(self.mapper)
+        self._newcomers = newcomers.Newcomers()
         self._decoding = threading.Lock()
         self._resolver = Resolver(self.registry, self._name)
         self._ear = Ear()
@@ -70,6 +73,7 @@ class Pipeline:
             with db.transaction(self._sessions) as session:
                 self._ear.start(session, time.monotonic())
                 self.registry.load(session)
+                self.mapper.load(session)
                 self.rules.load(session, self._store, now=clock.now())
 
         self.patience.until_done(read, "database")
@@ -146,6 +150,9 @@ class Pipeline:
         status.tell(session, resolved.statuses, now=now)
         status.describe(session, resolved.attributes)
         kept = self._resolver.kept(resolved.batch, resolved.rejects)
+        fresh = self._newcomers.due(resolved.newcomers, clock.to_ms(now))
+        if fresh:
+            newcomers.propose(session, fresh, now=now)
         if replays:
             refused = dict(reversed(kept))
             used = [number for message, number in enumerate(replays) if message not in refused]
@@ -195,15 +202,23 @@ class Pipeline:
                 is_known = np.logical_and.reduceat(written.is_duplicate, resolved.part)
             heard = tally.parts(resolved.part_device, latest_ms, is_known=is_known)
         for position, report in enumerate(resolved.reports):
-            count = tally.stored if position in news else tally.duplicate
-            count(report.device.id, latest_ms)
+            if not report.said.is_beside:
+                count = tally.stored if position in news else tally.duplicate
+                count(report.device.id, latest_ms)
             heard.append(report.device.id)
+        for device_id in resolved.echoes:
+            tally.duplicate(device_id, latest_ms)
+            heard += [device_id] if device_id != NOBODY else []
         for _, device_id in resolved.words:
             tally.stored(device_id, latest_ms)
         for reject in resolved.rejects:
             tally.rejected(self._resolver.device_of(reject), latest_ms)
         self._presence.heard(heard, latest_ms)
         self._presence.skewed(resolved.skews)
+        self.registry.stands(resolved.standing)
+        if resolved.newcomers:
+            now_ms = clock.to_ms(resolved.now)
+            self._newcomers.proposed(self._newcomers.due(resolved.newcomers, now_ms), now_ms)
 
     def keep_books(self, now: datetime) -> None:
         """Write counts and who was heard, about once a second, and less often where there are many of them."""
@@ -223,13 +238,15 @@ class Pipeline:
 
     def _write_books(self, now: datetime, *, seen_every_ms: int) -> None:
         began = time.monotonic()
-        if not (self._tally or self._presence):
+        if not (self._tally or self._presence or self.mapper):
             return
         with db.transaction(self._sessions) as session:
             self._tally.write(session)
             self._presence.write(session, every_ms=seen_every_ms, now=now)
+            self.mapper.write(session)
         self._tally.written()
         self._presence.written()
+        self.mapper.written()
         ended = time.monotonic()
         self._books_due_s = ended + max(_BOOKS_S, _BOOKS_SHARE * (ended - began))
 
@@ -263,6 +280,11 @@ class Pipeline:
                 self.registry.load(session)
             elif changed.devices or changed.assets:
                 self.registry.reload(session, changed.devices | set(self.registry.on_assets(changed.assets)))
+            if changed.mappings or changed.types:
+                self.mapper.load(session)
+            if changed.cleared:
+                # What a person ended is raised again if it is still said.
+                self.registry.standing.clear()
             self.rules.note_cleared(session, changed.cleared)
         if changed.types:
             self._reload_rules()

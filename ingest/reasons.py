@@ -44,6 +44,31 @@ WORDS: Final[dict[Reason, tuple[str, str]]] = {
     Reason.UNKNOWN_COMMAND: (noop("Answer to no command"), noop("Nothing was asked of the device.")),
     Reason.WRONG_TYPE: (noop("Text where a number belongs"), noop("Send the value as a number, or change the metric.")),
     Reason.NOT_DECODED: (noop("Sparkplug B, not decoded"), noop("It is kept until a decoder for it is set up.")),
+    Reason.PATH_MISSING: (
+        noop("Nothing found by the mapping"),
+        noop("Compare the message with the mapping: try it there as the sample."),
+    ),
+    Reason.BAD_VALUE: (
+        noop("A value is not as the mapping expects"),
+        noop("Mend the mapping or the device; then replay the message."),
+    ),
+    Reason.BAD_FRAME: (
+        noop("The bytes do not fit the frame"),
+        noop("Compare length, encoding and fields of the frame with the message."),
+    ),
+    Reason.UNKNOWN_UNIT: (noop("Unknown unit"), noop("Name a unit that the mapping can convert, or none.")),
+    Reason.BUDGET_SPENT: (
+        noop("The mapping took too long"),
+        noop("Make its paths simpler; then replay the message."),
+    ),
+    Reason.NO_DECODER: (
+        noop("No decoder for raw bytes"),
+        noop("Give the type of the device's asset a decoder; then replay the message."),
+    ),
+    Reason.FOREIGN_MAPPING: (
+        noop("Not a device of this mapping"),
+        noop("A mapping speaks for devices of its own org unit and those below."),
+    ),
     Reason.FAILED: (noop("Could not be processed"), noop("This is our fault: replay it after the next update.")),
 }
 

@@ -18,6 +18,7 @@ from assets import types
 from assets.identity import Credentials
 from assets.models import Asset, Binding, Device, Metric
 from ingest.decoded import Decoded, Int32s, Reason, SeriesNames, Source
+from people.models import OrgUnit
 from telemetry import series
 from telemetry.readings import Float64s, Int64s, Mask
 from telemetry.series import Pair
@@ -38,6 +39,7 @@ _CREDENTIALS: Final = (
 )
 """The columns of ``assets.identity.Credentials``, in its order."""
 
+_STANDING: Final = 1_000_000
 _Array = NDArray[Any]
 
 
@@ -56,6 +58,8 @@ class Known:
     asset_id: int | None
     asset_unit_id: int | None
     asset_type_id: int | None
+    path: str
+    """That of its org unit, e.g. ``/1/4/``."""
     credentials: Credentials
 
     @property
@@ -80,6 +84,8 @@ class Registry:
         self._keys: dict[int, str] = {}
         self._series: dict[Pair, int] = {}
         self._metrics: dict[int, dict[str, Metric]] = {}
+        self.standing: dict[tuple[int, str], bool] = {}
+        """What mapped messages said last of an alarm: (device id, code) → raised."""
         self._forget_names(SeriesNames())
 
     def __len__(self) -> int:
@@ -134,17 +140,20 @@ class Registry:
         """Return the device a source stands for, or why it may not speak."""
         device = self._devices.get(source.device)
         if device is None:
-            if source.gateway:
-                return Refusal(Reason.UNKNOWN_CHILD, f"there is no device {source.device}")
-            return Refusal(Reason.UNKNOWN_DEVICE, f"there is no device {source.device}")
+            reason = Reason.UNKNOWN_CHILD if source.gateway else Reason.UNKNOWN_DEVICE
+            return Refusal(reason, f"there is no device {source.device}")
+        if not device.path.startswith(source.within):
+            return Refusal(Reason.FOREIGN_MAPPING, f"{source.device} is no device that this mapping may speak for")
         if device.is_revoked:
             return Refusal(Reason.REVOKED_DEVICE, f"{source.device} was revoked")
-        if source.gateway:
-            gateway = self._devices.get(source.gateway)
-            if gateway is None or gateway.is_revoked:
-                return Refusal(Reason.UNKNOWN_DEVICE, f"there is no gateway {source.gateway}")
-            if device.gateway_id != gateway.id:
-                return Refusal(Reason.UNKNOWN_CHILD, f"{source.device} does not belong to gateway {source.gateway}")
+        return self._behind(source.gateway, device) if source.gateway else device
+
+    def _behind(self, key: str, device: Known) -> Known | Refusal:
+        gateway = self._devices.get(key)
+        if gateway is None or gateway.is_revoked:
+            return Refusal(Reason.UNKNOWN_DEVICE, f"there is no gateway {key}")
+        if device.gateway_id != gateway.id:
+            return Refusal(Reason.UNKNOWN_CHILD, f"{device.key} does not belong to gateway {key}")
         return device
 
     # A batch ----------------------------------------------------------------------------------------------------
@@ -181,6 +190,21 @@ class Registry:
     def named(self, pair: int) -> str:
         """Return the key of the device that a pair's source named."""
         return self._names.sources[self._names.pairs[pair][0]].device
+
+    def source_of(self, pair: int) -> Source:
+        """Return whose readings a pair's are."""
+        return self._names.sources[self._names.pairs[pair][0]]
+
+    def type_of(self, key: str) -> int | None:
+        """Return the type of the asset that the device of a key measures."""
+        device = self._devices.get(key)
+        return None if device is None else device.asset_type_id
+
+    def stands(self, said: dict[tuple[int, str], bool]) -> None:
+        """Take note of what mapped messages said of alarms, once it is durable."""
+        if len(self.standing) >= _STANDING:
+            self.standing.clear()
+        self.standing |= said
 
     def is_impossible(self, pair: Int32s, value: Float64s) -> Mask:
         """Return which readings lie outside what their metric can physically be; texts never do."""
@@ -260,8 +284,10 @@ def _devices(session: Session, device_ids: set[int] | None) -> list[Known]:
             Asset.id,
             Asset.unit_id,
             Asset.type_id,
+            OrgUnit.path,
             *_CREDENTIALS,
         )
+        .join(OrgUnit, OrgUnit.id == Device.unit_id)
         .outerjoin(bound, (bound.device_id == Device.id) & bound.ends_at.is_(None))
         .outerjoin(Asset, Asset.id == bound.asset_id)
     )

@@ -53,7 +53,7 @@ def alarm(message: int, topic: Topic, payload: bytes, believe: Believe) -> Alarm
     return AlarmReport(
         message,
         topic.device,
-        _number(payload, ts_ms) if said.seq is None else said.seq,
+        unnumbered(payload, ts_ms) if said.seq is None else said.seq,
         said.code,
         said.severity or "",
         said.state == "raised",
@@ -63,7 +63,7 @@ def alarm(message: int, topic: Topic, payload: bytes, believe: Believe) -> Alarm
     )
 
 
-def _number(payload: bytes, ts_ms: int) -> int:
+def unnumbered(payload: bytes, ts_ms: int) -> int:
     """Return a number for an alarm without one: negative, and the same for the same bytes at the same time.
 
     A redelivery is so recognised where the device gave a time. Where it gave none, the time is that of reception:

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from ingest.batch import Batch
-from ingest.decoded import Decoded, Reason, Rejected, Source
+from ingest.decoded import AlarmReport, Decoded, Reason, Rejected, Source
 from ingest.device_alarms import Report
 from ingest.intake import NOBODY
 from ingest.registry import REFUSED, Known, Refusal, Registry
@@ -28,6 +28,8 @@ class Resolved:
     ``part``: where, among the readings, each part begins (int64[p]); ``part_device``: whose it is. ``for_rules``:
     which readings rules use, None for all. ``words`` are (message, device id) of what was said besides readings and
     alarms. ``skews`` are (device id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
+    ``standing``: (device id, code) → raised, what mapped messages said last; ``echoes``: devices that said nothing new;
+    ``newcomers``: devices nobody knows that a mapping proposes, each with the topic it was found in.
     """
 
     batch: Batch
@@ -43,6 +45,9 @@ class Resolved:
     skews: list[tuple[int, int]] = field(default_factory=list)
     rejects: list[Rejected] = field(default_factory=list)
     fresh_assets: set[int] = field(default_factory=set)
+    standing: dict[tuple[int, str], bool] = field(default_factory=dict)
+    echoes: list[int] = field(default_factory=list)
+    newcomers: dict[Source, str] = field(default_factory=dict)
 
     @property
     def is_more_than_readings(self) -> bool:
@@ -74,6 +79,9 @@ class Resolver:
         resolved.fresh_assets = {asset for pair in unseen if (asset := registry.asset_of(pair[0])) is not None}
         self._words(decoded, resolved)
         resolved.skews = self._skews(batch, decoded)
+        if any(reject.unit_id for reject in rejects):
+            resolved.newcomers = self.newcomers(batch, decoded)
+        resolved.echoes += [NOBODY] * decoded.left
         return resolved
 
     # Readings ---------------------------------------------------------------------------------------------------
@@ -116,11 +124,24 @@ class Resolver:
                 stays[row] &= pairs[decoded.pair[row]][0] != source
         return np.flatnonzero(stays)
 
+    def newcomers(self, batch: Batch, decoded: Decoded) -> dict[Source, str]:
+        """Return the devices nobody knows that a mapping found in a batch and proposes."""
+        found = [(one.message, one.mapped) for one in decoded.alarms]
+        found += [(one.message, one.mapped) for one in decoded.statuses]
+        refused = np.flatnonzero(self.registry.series[decoded.pair] == REFUSED).tolist()
+        found += [(int(decoded.message[row]), self.registry.source_of(int(decoded.pair[row]))) for row in refused]
+        known = self.registry.device_by_key
+        return {
+            source: batch.topics[message]
+            for message, source in found
+            if source is not None and source.admits and known(source.device) is None
+        }
+
     def _refused(self, decoded: Decoded) -> Iterator[tuple[int, Rejected]]:
         for row in np.flatnonzero(self.registry.series[decoded.pair] == REFUSED).tolist():
             pair = int(decoded.pair[row])
-            why = self.registry.refusal(pair)
-            yield row, Rejected(int(decoded.message[row]), why.reason, why.detail, self.registry.named(pair))
+            why, source = self.registry.refusal(pair), self.registry.source_of(pair)
+            yield row, _refused(int(decoded.message[row]), why, source)
 
     def _wrong_texts(self, decoded: Decoded, flags: Flags) -> Iterator[tuple[int, Rejected]]:
         if decoded.text is None:
@@ -146,17 +167,10 @@ class Resolver:
 
     def _words(self, decoded: Decoded, resolved: Resolved) -> None:
         """Sort out alarms, statuses, attributes, and what nobody here understands yet."""
-        for alarm in decoded.alarms:
-            device = self._speaker(alarm.message, alarm.device, resolved)
-            if device is not None:
-                resolved.reports.append(Report(alarm, device))
-        for status in decoded.statuses:
-            device = self._speaker(status.message, status.device, resolved)
-            if device is not None:
-                resolved.statuses[device.id] = status.is_online
-                resolved.words.append((status.message, device.id))
+        self._alarms(decoded, resolved)
+        self._statuses(decoded, resolved)
         for said in decoded.attributes:
-            device = self._speaker(said.message, said.device, resolved)
+            device = self._speaker(said.message, Source(said.device), resolved)
             if device is not None:
                 resolved.attributes.setdefault(device.id, {}).update(said.attributes)
                 resolved.words.append((said.message, device.id))
@@ -167,12 +181,40 @@ class Resolver:
             detail = "Sparkplug B is kept until a decoder for it is set up"
             resolved.rejects.append(Rejected(message, Reason.NOT_DECODED, detail, ""))
 
-    def _speaker(self, message: int, key: str, resolved: Resolved) -> Known | None:
-        verdict = self.registry.speaker(Source(key))
+    def _alarms(self, decoded: Decoded, resolved: Resolved) -> None:
+        for alarm in decoded.alarms:
+            source = alarm.mapped or Source(alarm.device)
+            device = self._speaker(alarm.message, source, resolved, is_beside=alarm.is_beside)
+            if device is None:
+                continue
+            if alarm.mapped is None or self._is_news(device.id, alarm, resolved):
+                resolved.reports.append(Report(alarm, device))
+            elif not alarm.is_beside:
+                resolved.echoes.append(device.id)
+
+    def _statuses(self, decoded: Decoded, resolved: Resolved) -> None:
+        for status in decoded.statuses:
+            source = status.mapped or Source(status.device)
+            device = self._speaker(status.message, source, resolved, is_beside=status.is_beside)
+            if device is not None:
+                resolved.statuses[device.id] = status.is_online
+                if not status.is_beside:
+                    resolved.words.append((status.message, device.id))
+
+    def _speaker(self, message: int, source: Source, resolved: Resolved, *, is_beside: bool = False) -> Known | None:
+        verdict = self.registry.speaker(source)
         if isinstance(verdict, Refusal):
-            resolved.rejects.append(Rejected(message, verdict.reason, verdict.detail, key))
+            if not is_beside:
+                resolved.rejects.append(_refused(message, verdict, source))
             return None
         return verdict
+
+    def _is_news(self, device_id: int, alarm: AlarmReport, resolved: Resolved) -> bool:
+        """Return whether a state that is said again and again has changed, and take note of it."""
+        key = device_id, alarm.code
+        before = resolved.standing.get(key, self.registry.standing.get(key))
+        resolved.standing[key] = alarm.is_raised
+        return before is not alarm.is_raised
 
     # Rejects ----------------------------------------------------------------------------------------------------
 
@@ -197,8 +239,14 @@ class Resolver:
             reason=str(reject.reason),
             detail=reject.detail,
             device_key=reject.device or None,
-            unit_id=None if device is None else device.unit_id,
+            unit_id=(reject.unit_id or None) if device is None else device.unit_id,
         )
+
+
+def _refused(message: int, why: Refusal, source: Source) -> Rejected:
+    """Return a reject for a source that may not speak; whoever owns a device it may not name is not told of it."""
+    named = "" if why.reason is Reason.FOREIGN_MAPPING else source.device
+    return Rejected(message, why.reason, why.detail, named, source.unit_id)
 
 
 def _some(texts: Texts) -> Texts | None:

@@ -173,7 +173,8 @@ class Ingest:
         await self._write_last_books()
 
     def _consumer(self) -> Consumer:
-        terms = Terms(receive_maximum=self._settings.mqtt_receive_maximum)
+        mapper = self._pipeline.mapper
+        terms = Terms(receive_maximum=self._settings.mqtt_receive_maximum, more=mapper.filters, retired=mapper.retired)
         where = endpoint.parse(self._settings.mqtt_url or "")
         return Consumer(where, self._belt, terms=terms, limits=self._limits())
 
@@ -181,8 +182,10 @@ class Ingest:
         # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
         from ingest.broker import EmbeddedBroker
 
-        tls = tls_of(self._settings)
-        return EmbeddedBroker(self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits(), tls=tls)
+        tls, grants = tls_of(self._settings), self._pipeline.mapper.may_publish
+        return EmbeddedBroker(
+            self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits(), tls=tls, grants=grants
+        )
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":
         """Begin to receive; return what runs until the edge has stopped."""
@@ -229,6 +232,8 @@ class Ingest:
         if self._edge is not None and not isinstance(self._edge, Consumer):
             for device in changed.cut:
                 self._edge.disconnect(device)
+        elif self._edge is not None and (changed.mappings or changed.devices):
+            self._edge.follow(self._pipeline.mapper.filters)
         for message in await self._belt.between(self._pipeline.replay):
             if self._edge is not None:
                 self._edge.publish(message)

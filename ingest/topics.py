@@ -23,7 +23,7 @@ Mosquitto's files. A key cannot begin with an underscore, so the accounts of the
 COMMAND_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 DEVICE_PUBLISHES: Final = (
-    "telemetry", "attributes", "alarm", "status", "command/+/reply", "gateway/telemetry",
+    "telemetry", "attributes", "alarm", "status", "command/+/reply", "gateway/telemetry", "raw",
 )  # fmt: skip
 DEVICE_SUBSCRIBES: Final = ("alarm/ack", "command/+")
 SPARKPLUG_PUBLISHES: Final = (
@@ -47,6 +47,7 @@ class Kind(IntEnum):
     REPLY = 5
     GATEWAY = 6
     SPARKPLUG = 7
+    RAW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ _KINDS: Final = {
     ("alarm",): Kind.ALARM,
     ("status",): Kind.STATUS,
     ("gateway", "telemetry"): Kind.GATEWAY,
+    ("raw",): Kind.RAW,
 }
 _REPLY_LEVELS: Final = 3  # command / {id} / reply
 

@@ -97,3 +97,15 @@ def device(
         events.emit(session, bound, subject=f"device:{made.id}", at=clock.now(), actor="account:1")
     session.flush()
     return made
+
+
+def build_other(session: Session, key: str = "rival-0") -> Device:
+    """Write another company with one device, and return that."""
+    company = OrgUnit(name="Rivals", kind="company")
+    session.add(company)
+    session.flush()
+    company.company_id, company.path = company.id, f"/{company.id}/"
+    made = Device(key=key, name=key, created_at=BORN, company_id=company.id, unit_id=company.id)
+    session.add(made)
+    session.flush()
+    return made
