@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assets.models import Binding
-from kernel import clock
-from telemetry import buckets
+from kernel import clock, columns
+from telemetry import buckets, series
 from telemetry.models import Series
 from telemetry.readings import Buckets, Float64s, Int64s, Readings, concatenate
 from telemetry.store import TelemetryStore
@@ -52,6 +52,18 @@ def now_on(session: Session, asset_ids: Iterable[int]) -> list[Current]:
         .order_by(Binding.asset_id, Series.metric, Series.id)
     )
     return [Current(*row) for row in rows]
+
+
+def all_now(session: Session) -> tuple[Int64s, Int64s, Int64s, dict[str, int]]:
+    """Return what is measured on all assets now: asset, series and a number for the metric, and those numbers by name.
+
+    Three columns of one length, int64, in no order.
+    """
+    bound = series.coded(Binding.asset_id, Series.id).join(Binding, Binding.device_id == Series.device_id)
+    asset_id, number, code = columns.integers(session, bound.where(Binding.ends_at.is_(None)))
+    distinct = np.unique(code)
+    named = dict(zip(series.names(session, distinct), distinct.tolist(), strict=True))
+    return asset_id, number, code, named
 
 
 def of_asset(session: Session, asset_id: int, metrics: Sequence[str] | None = None) -> list[Span]:

@@ -6,6 +6,7 @@ say what was evaluated, rejected messages are kept by their digest. So a redeliv
 wherever the first attempt ended (promises P1, P2, P7).
 """
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -76,7 +77,12 @@ class Pipeline:
                 self.mapper.load(session)
                 self.rules.load(session, self._store, now=clock.now())
 
-        self.patience.until_done(read, "database")
+        # While a million objects come that stay, nobody looks for garbage among them.
+        gc.disable()
+        try:
+            self.patience.until_done(read, "database")
+        finally:
+            gc.enable()
         self.run_timers(clock.now())
 
     # The path ---------------------------------------------------------------------------------------------------

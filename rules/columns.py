@@ -4,7 +4,6 @@ Instances and series are numbered densely ("slots"). The slot of an instance sta
 given anew whenever instances come or go. Other modules read the columns; they are changed only here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -129,7 +128,7 @@ class Columns:
         self._index()
 
     def exchange(
-        self, gone: Ints, ids: Sequence[int], watches: Table, watch_counts: Ints, leaves: Table, leaf_counts: Ints
+        self, gone: Ints, ids: Int64s, watches: Table, watch_counts: Ints, leaves: Table, leaf_counts: Ints
     ) -> Ints:
         """Add k instances, forget those in the slots ``gone``, and return the slots of the new ones.
 

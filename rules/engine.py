@@ -28,11 +28,11 @@ from rules.outcome import (
     Held,
     HeldColumns,
     Instance,
+    Instances,
     InstanceUpdate,
     Outcome,
     State,
     Transition,
-    Watched,
 )
 
 KEEP_SETTLED_MS = 24 * 3_600_000
@@ -49,6 +49,8 @@ class Engine:
         self._states: dict[int, State] = {}
         self._known: weakref.WeakValueDictionary[int, Compiled] = weakref.WeakValueDictionary()
         self._version = 0
+        # No timer is due and no state kept long enough before this; so a tick in which nothing is looks at nothing.
+        self._next_ms = NEVER
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -64,19 +66,27 @@ class Engine:
             ValueError: an id comes twice, or a series number is negative; nothing was changed.
         """
         wanted = list(instances)
-        ids = [instance.id for instance in wanted]
-        if len(set(ids)) != len(ids):
-            raise ValueError("an instance id comes twice")
         if any(watched.series < 0 for instance in wanted for watched in instance.metrics.values()):
             raise ValueError("a series number is negative")
-        plans = [self._compile(instance.definition) for instance in wanted]
-        replaced = [self._slots[number] for number in ids if number in self._slots]
+        self.install_many(Instances.of(wanted))
+
+    def install_many(self, instances: Instances) -> None:
+        """Do the same for instances given as columns.
+
+        Raises:
+            ValueError: an id comes twice; nothing was changed.
+        """
+        ids = instances.id.tolist()
+        if len(set(ids)) != len(ids):
+            raise ValueError("an instance id comes twice")
+        plans = [self._compile(definition) for definition in instances.definitions]
+        replaced = [self._slots[number] for number in ids if number in self._slots] if self._slots else []
         carried = [self._states[slot] for slot in replaced if slot in self._states]
-        tables = (*_watch_table(wanted, plans), *_leaf_table(plans))
-        slots = self._columns.exchange(np.array(replaced, np.intp), ids, *tables).tolist()
+        tables = (*_watch_table(instances, plans), *_leaf_table(plans, instances.which))
+        slots = self._columns.exchange(np.array(replaced, np.intp), instances.id, *tables).tolist()
         self._drop(replaced)
         self._slots.update(zip(ids, slots, strict=True))
-        self._compiled.update(zip(slots, plans, strict=True))
+        self._compiled.update(zip(slots, map(plans.__getitem__, instances.which.tolist()), strict=True))
         self._take_up(carried)
         self._version += 1
 
@@ -152,6 +162,8 @@ class Engine:
 
     def tick(self, now_ms: int) -> Outcome:
         """Run the timers that are due, in order, each once; and let go of states kept long enough."""
+        if now_ms < self._next_ms:
+            return self._outcome([], [])
         instances = self._columns.instances
         due = np.flatnonzero(instances["wake_ms"] <= now_ms)
         due = due[np.argsort(instances["wake_ms"][due], kind="stable")]
@@ -172,6 +184,9 @@ class Engine:
             InstanceUpdate(slot, None, is_steady=False, wake_ms=NEVER, truths=None)
             for slot in np.flatnonzero(instances["drop_ms"] <= now_ms).tolist()
         )
+        if not updates:
+            ends = (instances[word].min(initial=NEVER) for word in ("wake_ms", "drop_ms"))
+            self._next_ms = int(min(ends))
         return self._outcome(transitions, updates)
 
     def revisit(self, ids: Iterable[int], now_ms: int) -> Outcome:
@@ -319,6 +334,8 @@ class Engine:
         instances["is_steady"][slots] = [update.is_steady for update in updates]
         instances["wake_ms"][slots] = [update.wake_ms for update in updates]
         instances["drop_ms"][slots] = [_drop_ms(state) for state in states]
+        ends = (int(instances[word][slots].min()) for word in ("wake_ms", "drop_ms"))
+        self._next_ms = min(self._next_ms, *ends)
         answered = [update for update in updates if update.truths is not None]
         _, leaves = self._columns.blocks(np.array([update.slot for update in answered], np.intp), "leaves")
         truths = [-1 if truth is None else int(truth) for update in answered for truth in update.truths or ()]
@@ -349,32 +366,23 @@ class Engine:
         return plan
 
 
-def _watch_table(instances: list[Instance], plans: list[Compiled]) -> tuple[Table, Ints]:
-    nothing = Watched(-1)
-    found = [
-        (watched.series, watched.hold_ms)
-        for instance, plan in zip(instances, plans, strict=True)
-        for watched in (instance.metrics.get(name, nothing) for name in plan.metrics)
-    ]
-    table = np.zeros(len(found), WATCH)
-    table["series"], table["hold_ms"] = np.array(found, np.int64).reshape(-1, 2).T
-    return table, np.array([len(plan.metrics) for plan in plans], np.intp)
+def _watch_table(instances: Instances, plans: list[Compiled]) -> tuple[Table, Ints]:
+    table = np.zeros(len(instances.series), WATCH)
+    table["series"], table["hold_ms"] = instances.series, instances.hold_ms
+    return table, np.array([len(plan.metrics) for plan in plans], np.intp)[instances.which]
 
 
-def _leaf_table(plans: list[Compiled]) -> tuple[Table, Ints]:
-    """Return the create comparisons of all plans, each plan written out once for every instance that has it."""
-    distinct = {id(plan): plan for plan in plans}
-    number = {key: i for i, key in enumerate(distinct)}
+def _leaf_table(plans: list[Compiled], which: Int64s) -> tuple[Table, Ints]:
+    """Return the create comparisons of all instances, each plan written out once for every instance that has it."""
     rows = [
         (leaf.low, leaf.high, leaf.keep_low, leaf.keep_high, 0, leaf.metric, False, False, leaf.is_negated)
-        for plan in distinct.values()
+        for plan in plans
         for leaf in plan.leaves[: plan.create_leaves]
     ]
-    counts = np.array([plan.create_leaves for plan in distinct.values()], np.intp)
+    counts = np.array([plan.create_leaves for plan in plans], np.intp)
     ends = np.cumsum(counts)
-    wanted = np.array([number[id(plan)] for plan in plans], np.intp)
-    _, at = expand((ends - counts)[wanted], ends[wanted])
-    return np.array(rows, LEAF)[at], counts[wanted]
+    _, at = expand((ends - counts)[which], ends[which])
+    return np.array(rows, LEAF)[at], counts[which]
 
 
 def _drop_ms(state: State | None) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, conditions, standing
+from rules import alarms, conditions, roster, standing
 from rules.engine import Engine
 from rules.episodes import Over, Seen, Sighting
 from rules.models import Alarm, RuleState
@@ -35,6 +35,7 @@ from rules.outcome import (
     Transition,
     load_state,
 )
+from rules.roster import Roster
 from rules.standing import Standing
 from telemetry.readings import Float64s, Int64s
 from telemetry.store import TelemetryStore
@@ -57,7 +58,7 @@ class Evaluator:
 
     def __init__(self) -> None:
         self._engine = Engine()
-        self._standing: dict[int, Standing] = {}
+        self._standing = Roster()
         self._adrift: set[int] = set()
         self._edited: set[int] = set()
 
@@ -71,10 +72,14 @@ class Evaluator:
         self._engine = Engine()
         self._adrift.clear()
         self._edited.clear()
-        self._standing = {one.instance.id: one for one in standing.read(session)}
-        self._engine.install([one.instance for one in self._standing.values()])
-        self._engine.restore(_states(session, self._standing))
-        self._seed(store, self._standing.values(), now)
+        self._standing = roster.load(session)
+        instances = self._standing.instances()
+        self._engine.install_many(instances)
+        singles = self._standing.singles()
+        if singles:
+            self._engine.install([one.instance for one in singles])
+        self._engine.restore(_all_states(session, self._standing))
+        self._seed(store, np.concatenate([instances.series, _watched_by(singles)]), now)
 
     def read_changes(
         self,
@@ -91,13 +96,9 @@ class Evaluator:
         kinds = None if alarm_type_ids is None else set(alarm_type_ids)
         things = None if asset_ids is None else set(asset_ids)
         wanted = {one.instance.id: one for one in standing.read(session, alarm_type_ids=kinds, asset_ids=things)}
-        concerned = {
-            number
-            for number, one in self._standing.items()
-            if (kinds is None or one.alarm_type_id in kinds) and (things is None or one.asset_id in things)
-        }
+        concerned = self._standing.concerned(kinds, things)
         changed = [one for number, one in wanted.items() if self._standing.get(number) != one]
-        fresh = {one.instance.id for one in changed} - set(self._standing)
+        fresh = {one.instance.id for one in changed if one.instance.id not in self._standing}
         if changed:
             self._retell(session, changed, now)
         return Changes(changed, frozenset(concerned - set(wanted)), _states(session, fresh))
@@ -105,35 +106,29 @@ class Evaluator:
     def take_up(self, changes: Changes, store: TelemetryStore, *, now: datetime) -> None:
         """Let changed rules hold; they wait for ``revisit``."""
         self._engine.remove(changes.gone)
-        for number in changes.gone:
-            del self._standing[number]
+        self._standing.drop(changes.gone)
         self._edited -= changes.gone
         if not changes.changed:
             return
-        ids = {one.instance.id: one for one in changes.changed}
-        self._standing |= ids
+        self._standing.take(changes.changed)
         self._engine.install([one.instance for one in changes.changed])
         self._engine.restore(changes.states)
-        self._seed(store, changes.changed, now)
-        self._edited |= set(ids)
+        self._seed(store, _watched_by(changes.changed), now)
+        self._edited.update(one.instance.id for one in changes.changed)
 
     def watches(self, alarm_type_id: int, asset_id: int) -> bool:
         """Return whether an alarm type is evaluated on an asset."""
         return standing.instance_id(alarm_type_id, asset_id) in self._standing
 
-    def _seed(self, store: TelemetryStore, rules: Iterable[Standing], now: datetime) -> None:
-        series = sorted({watched.series for one in rules for watched in one.instance.metrics.values()})
-        known = [one for one in store.latest(series).values() if one.text is None]
-        ts_ms = np.array([one.ts_ms for one in known], np.int64)
-        self._engine.seed(
-            HeldColumns(
-                np.array([one.series for one in known], np.int64),
-                ts_ms,
-                np.array([one.value for one in known], np.float64),
-                # When it arrived is not stored; a live device's readings arrive as they are measured.
-                np.minimum(ts_ms, clock.to_ms(now)),
-            )
-        )
+    def _seed(self, store: TelemetryStore, series: Int64s, now: datetime) -> None:
+        # Sorting tells a million apart in a tenth of the time of ``np.unique``.
+        ordered = np.sort(series[series >= 0])
+        known = store.newest(ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered)
+        if known.text is not None:
+            known = known.select(np.array([text is None for text in known.text]))
+        # When it arrived is not stored; a live device's readings arrive as they are measured.
+        arrived_ms = np.minimum(known.ts_ms, clock.to_ms(now))
+        self._engine.seed(HeldColumns(known.series, known.ts_ms, known.value, arrived_ms))
 
     # What happens -----------------------------------------------------------------------------------------------
 
@@ -174,7 +169,7 @@ class Evaluator:
             )
         )
         numbers = {standing.instance_id(kind or 0, thing or 0) for kind, thing in found}
-        self._adrift |= numbers & set(self._standing)
+        self._adrift.update(number for number in numbers if number in self._standing)
 
     def let_go(self, instance: int, now_ms: int) -> Outcome | None:
         """Start an instance afresh whose alarm a person has ended (A20); None when it holds none."""
@@ -293,6 +288,23 @@ def _sample(rule: Standing, sample: Sample) -> dict[str, Any]:
         "ts_ms": sample.ts_ms,
         "value": sample.value,
     }
+
+
+def _watched_by(rules: Iterable[Standing]) -> Int64s:
+    series = {watched.series for one in rules for watched in one.instance.metrics.values()}
+    return np.array(sorted(series), np.int64)
+
+
+def _all_states(session: Session, rules: Roster) -> list[State]:
+    """Return all stored states of rules that stand, under this process's numbers."""
+    found = []
+    for alarm_type_id, asset_id, stored in session.execute(
+        select(RuleState.alarm_type_id, RuleState.asset_id, RuleState.state)
+    ):
+        number = standing.instance_id(alarm_type_id, asset_id)
+        if number in rules:
+            found.append(load_state({**stored, "instance": number}))
+    return found
 
 
 def _states(session: Session, instances: Iterable[int]) -> list[State]:

@@ -5,7 +5,7 @@ commits the outcome to the engine; states are what a restarted engine needs to g
 Times ending in ``_ms`` are device time in milliseconds since 1970 unless a line says otherwise.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -49,6 +49,38 @@ class Instance:
     id: int
     definition: AlarmDefinition
     metrics: Mapping[str, Watched]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """n instances as columns. ``definitions[which[i]]`` is that of instance i.
+
+    ``series`` and ``hold_ms``: for each metric of each instance's definition, in its order, one instance after the
+    other; the series of a metric that has none is -1. All int64.
+    """
+
+    id: NDArray[np.int64]
+    definitions: Sequence[AlarmDefinition]
+    which: NDArray[np.int64]
+    series: NDArray[np.int64]
+    hold_ms: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, instances: Sequence[Instance]) -> "Instances":
+        """Return instances as columns."""
+        definitions = {id(one.definition): one.definition for one in instances}
+        place = {key: number for number, key in enumerate(definitions)}
+        metrics = [one.metrics() for one in definitions.values()]
+        which = [place[id(one.definition)] for one in instances]
+        nothing = Watched(-1)
+        watched = [
+            (found.series, found.hold_ms)
+            for one, number in zip(instances, which, strict=True)
+            for found in (one.metrics.get(name, nothing) for name in metrics[number])
+        ]
+        series, hold_ms = np.array(watched, np.int64).reshape(-1, 2).T
+        ids = np.array([one.id for one in instances], np.int64)
+        return cls(ids, [*definitions.values()], np.array(which, np.int64), series, hold_ms)
 
 
 @dataclass(frozen=True, slots=True)

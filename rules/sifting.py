@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rules.columns import Columns, Floats, Int64s, Ints, Mask, expand, has_deadband
+from rules.columns import Columns, Floats, Int64s, Ints, expand, has_deadband
 from rules.outcome import HeldColumns
 
 MAX_TS_MS = 2**53
@@ -110,22 +110,21 @@ def rows_of(columns: Columns, rows: Rows, instances: Ints) -> tuple[Ints, Ints, 
 
     Four columns: which of ``instances``, the number of its metric, device time, value.
     """
-    place = np.full(len(columns.instances), -1, np.intp)
-    place[instances] = np.arange(len(instances))
-    watched: Mask = np.zeros(len(columns.series.id), np.bool_)
-    slots = columns.watches["slot"][columns.blocks(instances, "watches")[1]]
-    watched[slots[slots >= 0]] = True
-    row = np.flatnonzero(watched[rows.slot])
+    if not len(instances):
+        return instances, instances, instances.astype(np.int64), instances.astype(np.float64)
+    slots = np.unique(columns.watches["slot"][columns.blocks(instances, "watches")[1]])
+    _, row = expand(np.searchsorted(rows.slot, slots), np.searchsorted(rows.slot, slots, "right"))
     slot = rows.slot[row]
     which, at = expand(columns.watch_starts[slot], columns.watch_starts[slot + 1])
     watch = columns.watch_order[at]
     owner = columns.watches["owner"][watch]
-    wanted = place[owner] >= 0
-    which, watch, owner = row[which[wanted]], watch[wanted], owner[wanted]
+    place = np.minimum(np.searchsorted(instances, owner), len(instances) - 1)
+    wanted = instances[place] == owner
+    which, watch, owner, place = row[which[wanted]], watch[wanted], owner[wanted], place[wanted]
     metric = watch - columns.instances["first_watch"][owner]
-    order = np.lexsort((rows.ts_ms[which], place[owner]))
+    order = np.lexsort((rows.ts_ms[which], place))
     which = which[order]
-    return place[owner[order]], metric[order], rows.ts_ms[which], rows.value[which]
+    return place[order], metric[order], rows.ts_ms[which], rows.value[which]
 
 
 def totals(columns: Columns, rows: Rows, instances: Ints) -> Totals:

@@ -56,14 +56,14 @@ def read(
     An asset without a series for any metric of the rule has nothing to evaluate and is left out. Where two devices
     on an asset send the same metric, the series that came later speaks.
     """
-    kinds = _enabled(session, alarm_type_ids)
+    kinds = enabled(session, alarm_type_ids)
     assets = _assets(session, asset_ids)
-    lines = _lines(session, {kind.company_id for kind, _, _ in kinds})
+    types_above = lines(session, {kind.company_id for kind, _, _ in kinds})
     of_type, of_asset = _targets(kinds)
     pairs = [
         (found, asset)
         for asset in assets
-        for found in _applying(asset, of_type, of_asset, lines.get(asset.type_id, ()))
+        for found in _applying(asset, of_type, of_asset, types_above.get(asset.type_id, ()))
     ]
     involved = {asset.id for _, asset in pairs}
     series: dict[int, dict[str, int]] = {}
@@ -71,11 +71,11 @@ def read(
         for current in measured.now_on(session, some):
             series.setdefault(current.asset_id, {})[current.metric] = current.series
     patches = _patches(session, involved)
-    described = _described(session, [asset for _, asset in pairs])
-    parsed = {kind.id: _parsed(kind, version) for kind, version, _ in kinds}
+    described = described_by(session, {(asset.company_id, asset.type_id) for _, asset in pairs})
+    definitions = {kind.id: parsed(kind, version) for kind, version, _ in kinds}
     made = []
     for (kind, version, _), asset in pairs:
-        definition = parsed[kind.id]
+        definition = definitions[kind.id]
         if definition is None:
             continue
         patch = patches.get((kind.id, asset.id))
@@ -84,26 +84,27 @@ def read(
         watched = _watched(definition, series.get(asset.id, {}), described.get(asset.type_id, {}))
         if watched:
             made.append(
-                _standing(kind, version, asset, Instance(instance_id(kind.id, asset.id), definition, watched), patch)
+                standing_on(kind, version, asset, Instance(instance_id(kind.id, asset.id), definition, watched), patch)
             )
     return made
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """What the compiler needs of an asset."""
+class Target:
+    """What is needed of an asset to see which rules are for it and what their alarms are about."""
 
     id: int
     type_id: int
     company_id: int
     unit_id: int
-    path: str
+    path: str = ""
 
 
-_Found = tuple[AlarmType, RuleVersion, str]
+Found = tuple[AlarmType, RuleVersion, str]
 
 
-def _enabled(session: Session, alarm_type_ids: Iterable[int] | None) -> Sequence[_Found]:
+def enabled(session: Session, alarm_type_ids: Iterable[int] | None = None) -> Sequence[Found]:
+    """Return the alarm types that are switched on, or some of those, with their version and their unit's path."""
     query = (
         select(AlarmType, RuleVersion, OrgUnit.path)
         .join(RuleVersion, (RuleVersion.alarm_type_id == AlarmType.id) & (RuleVersion.number == AlarmType.version))
@@ -116,7 +117,7 @@ def _enabled(session: Session, alarm_type_ids: Iterable[int] | None) -> Sequence
     return [(kind, version, path) for kind, version, path in session.execute(query)]
 
 
-def _assets(session: Session, asset_ids: Iterable[int] | None) -> list[_Target]:
+def _assets(session: Session, asset_ids: Iterable[int] | None) -> list[Target]:
     query = (
         select(Asset.id, Asset.type_id, Asset.company_id, Asset.unit_id, OrgUnit.path)
         .join(OrgUnit, OrgUnit.id == Asset.unit_id)
@@ -124,19 +125,20 @@ def _assets(session: Session, asset_ids: Iterable[int] | None) -> list[_Target]:
     )
     if asset_ids is not None:
         query = query.where(Asset.id.in_(list(asset_ids)))
-    return [_Target(*row) for row in session.execute(query)]
+    return [Target(*row) for row in session.execute(query)]
 
 
-def _lines(session: Session, company_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
-    lines: dict[int, tuple[int, ...]] = {}
+def lines(session: Session, company_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """Return, for every type of some companies, its own id and those it inherits from."""
+    found: dict[int, tuple[int, ...]] = {}
     for company_id in company_ids:
-        lines |= types.lineage(session, company_id)
-    return lines
+        found |= types.lineage(session, company_id)
+    return found
 
 
-def _targets(kinds: Sequence[_Found]) -> tuple[dict[int, list[_Found]], dict[int, list[_Found]]]:
-    of_type: dict[int, list[_Found]] = {}
-    of_asset: dict[int, list[_Found]] = {}
+def _targets(kinds: Sequence[Found]) -> tuple[dict[int, list[Found]], dict[int, list[Found]]]:
+    of_type: dict[int, list[Found]] = {}
+    of_asset: dict[int, list[Found]] = {}
     for found in kinds:
         kind = found[0]
         if kind.asset_id is not None:
@@ -147,11 +149,11 @@ def _targets(kinds: Sequence[_Found]) -> tuple[dict[int, list[_Found]], dict[int
 
 
 def _applying(
-    asset: _Target,
-    of_type: Mapping[int, list[_Found]],
-    of_asset: Mapping[int, list[_Found]],
+    asset: Target,
+    of_type: Mapping[int, list[Found]],
+    of_asset: Mapping[int, list[Found]],
     line: tuple[int, ...],
-) -> Iterable[_Found]:
+) -> Iterable[Found]:
     yield from of_asset.get(asset.id, ())
     for type_id in line:
         for found in of_type.get(type_id, ()):
@@ -169,17 +171,19 @@ def _patches(session: Session, asset_ids: Iterable[int]) -> dict[tuple[int, int]
     }
 
 
-def _described(session: Session, assets: Sequence[_Target]) -> dict[int, dict[str, Metric]]:
+def described_by(session: Session, kinds: Iterable[tuple[int, int]]) -> dict[int, dict[str, Metric]]:
+    """Return what is known of the metrics of some (company, type of assets), by type and metric."""
     by_company: dict[int, set[int]] = {}
-    for asset in assets:
-        by_company.setdefault(asset.company_id, set()).add(asset.type_id)
+    for company_id, type_id in kinds:
+        by_company.setdefault(company_id, set()).add(type_id)
     described: dict[int, dict[str, Metric]] = {}
     for company_id, type_ids in by_company.items():
         described |= types.metrics(session, company_id, type_ids)
     return described
 
 
-def _parsed(kind: AlarmType, version: RuleVersion) -> AlarmDefinition | None:
+def parsed(kind: AlarmType, version: RuleVersion) -> AlarmDefinition | None:
+    """Return the definition of an alarm type, None where it cannot be read."""
     try:
         return conditions.parse(version.definition)
     except DefinitionRefused as error:
@@ -203,17 +207,21 @@ def _watched(
     for metric in definition.metrics():
         number = series.get(metric)
         if number is not None:
-            known = described.get(metric)
-            interval = None if known is None else known.expected_interval_s
-            # What only reports when it changes, as a door or a switch does, speaks until it says otherwise (A8).
-            on_change = known is not None and known.kind == "state" and interval is None
-            watched[metric] = Watched(number, hold_ms(interval, is_on_change=on_change))
+            watched[metric] = Watched(number, held_for_ms(described.get(metric)))
     return watched
 
 
-def _standing(
-    kind: AlarmType, version: RuleVersion, asset: _Target, instance: Instance, patch: Json | None
+def held_for_ms(known: Metric | None) -> int:
+    """Return for how long a reading of a metric speaks, by what its catalogue says (A8)."""
+    interval = None if known is None else known.expected_interval_s
+    # What only reports when it changes, as a door or a switch does, speaks until it says otherwise.
+    return hold_ms(interval, is_on_change=known is not None and known.kind == "state" and interval is None)
+
+
+def standing_on(
+    kind: AlarmType, version: RuleVersion, asset: Target, instance: Instance, patch: Json | None = None
 ) -> Standing:
+    """Put together what stands on one asset."""
     fault = Fault(
         subject=f"asset:{asset.id}",
         type_key=kind.key,

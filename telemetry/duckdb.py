@@ -100,6 +100,10 @@ class DuckDbStore:
         """Return the newest readings, from memory; see ``TelemetryStore.latest``."""
         return self._newest.latest(series)
 
+    def newest(self, series: Int64s) -> Readings:
+        """Return the newest readings as columns, from memory; see ``TelemetryStore.newest``."""
+        return self._newest.readings(series)
+
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""
         buckets.check_range(start_ms, end_ms)

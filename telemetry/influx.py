@@ -23,7 +23,7 @@ from kernel.errors import Misconfigured, Unavailable
 from telemetry import buckets
 from telemetry.batch import Batch
 from telemetry.lineprotocol import MEASUREMENT, LineWriter, line, quoted
-from telemetry.readings import Buckets, Int64s, Latest, Readings, Row, Written, concatenate
+from telemetry.readings import Buckets, Int64s, Latest, Readings, Row, Written, concatenate, of_latest
 from telemetry.store import MAX_SAMPLES
 
 _HAS_NUMBER = 1 << 8
@@ -78,6 +78,10 @@ class InfluxStore:
             number: Latest(number, ts_ms, value, text, flags)
             for number, ts_ms, value, text, flags in concatenate(parts).rows()
         }
+
+    def newest(self, series: Int64s) -> Readings:
+        """Return the newest readings as columns; see ``TelemetryStore.newest``."""
+        return of_latest(self.latest(series.tolist()).values())
 
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""

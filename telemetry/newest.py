@@ -64,14 +64,23 @@ class Newest:
                     )
         return found
 
+    def readings(self, series: Int64s) -> Readings:
+        """Return the newest reading of each series that has one, as columns."""
+        with self._lock:
+            series = series[series < len(self._ts_ms)]
+            series = series[self._ts_ms[series] != NEVER]
+            return self._of(series)
+
     def snapshot(self) -> Readings:
         """Return a copy of all newest readings, one row a series, by series."""
         with self._lock:
-            series = np.flatnonzero(self._ts_ms != NEVER)
-            text = None if self._text is None else list(self._text[series])
-            if text is not None and all(entry is None for entry in text):
-                text = None
-            return Readings(series, self._ts_ms[series], self._value[series], text, self._flags[series])
+            return self._of(np.flatnonzero(self._ts_ms != NEVER))
+
+    def _of(self, series: Int64s) -> Readings:
+        text = None if self._text is None else list(self._text[series])
+        if text is not None and all(entry is None for entry in text):
+            text = None
+        return Readings(series, self._ts_ms[series], self._value[series], text, self._flags[series])
 
     def _grow(self, highest: int) -> None:
         room = min(max(highest + 1, 2 * len(self._ts_ms)), MAX_SERIES) - len(self._ts_ms)

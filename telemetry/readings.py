@@ -229,3 +229,8 @@ class Buckets:
     def start_ms(self) -> Int64s:
         """Where each bucket begins: int64[b]."""
         return self.edges_ms[:-1]
+
+
+def of_latest(found: Iterable[Latest]) -> Readings:
+    """Return newest readings as columns."""
+    return Readings.of_rows((one.series, one.ts_ms, one.value, one.text, one.flags) for one in found)

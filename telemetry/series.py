@@ -5,14 +5,17 @@ For ``ingest``, which names thousands at once, and for whoever turns a device's 
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, String, cast, func, literal, select
+import numpy as np
+from sqlalchemy import BigInteger, Select, String, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from kernel import columns
 from telemetry.models import Series
+from telemetry.readings import Int64s
 
 Pair = tuple[int, str]
 """A device's id and the key of a metric."""
@@ -22,10 +25,28 @@ _MOST: Final = 20_000
 
 def load(session: Session, device_ids: Iterable[int] | None = None) -> dict[Pair, int]:
     """Return the numbers of all series, or of some devices'."""
-    query = select(Series.device_id, Series.metric, Series.id)
-    if device_ids is not None:
-        query = query.where(Series.device_id.in_(list(device_ids)))
+    if device_ids is None:
+        device, number, named = columns.integers(session, coded(Series.device_id, Series.id))
+        return dict(zip(zip(device.tolist(), names(session, named), strict=True), number.tolist(), strict=True))
+    query = select(Series.device_id, Series.metric, Series.id).where(Series.device_id.in_(list(device_ids)))
     return {(device_id, metric): number for device_id, metric, number in session.execute(query)}
+
+
+def coded(*wanted: InstrumentedAttribute[int]) -> Select[*tuple[Any, ...]]:
+    """Return a query of all series for ``wanted`` and, as a number that ``names`` understands, the metric."""
+    same = select(func.min(Series.id).label("id"), Series.metric).group_by(Series.metric).subquery()
+    return select(*wanted, same.c.id).select_from(Series).join(same, same.c.metric == Series.metric)
+
+
+def names(session: Session, codes: Int64s) -> list[str]:
+    """Return the metrics behind the numbers that a query made by ``coded`` gave."""
+    distinct, which = np.unique(codes, return_inverse=True)
+    found: dict[int, str] = {}
+    for begin in range(0, len(distinct), _MOST):
+        some = select(Series.id, Series.metric).where(Series.id.in_(distinct[begin : begin + _MOST].tolist()))
+        found |= {number: metric for number, metric in session.execute(some)}  # noqa: C416 - rows are no pairs to mypy
+    metrics = [found[number] for number in distinct.tolist()]
+    return [*map(metrics.__getitem__, which.tolist())]
 
 
 def ensure(session: Session, pairs: Sequence[Pair], *, now: datetime) -> dict[Pair, int]:

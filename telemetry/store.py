@@ -39,6 +39,9 @@ class TelemetryStore(Protocol):
     def latest(self, series: Sequence[int]) -> dict[int, Latest]:
         """Return the newest reading by device time of each series that has one. Late data never moves it back."""
 
+    def newest(self, series: Int64s) -> Readings:
+        """Return the same as columns, for those who ask for a million; series that have none are left out."""
+
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series with start <= ts < end, oldest first, at most ``limit`` (1 … 1,000,000).
 

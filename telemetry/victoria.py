@@ -33,7 +33,7 @@ from telemetry import buckets
 from telemetry.batch import Batch
 from telemetry.lineprotocol import LineWriter, line
 from telemetry.newest import Newest
-from telemetry.readings import Buckets, Int64s, Latest, Readings, Texts, Written, concatenate
+from telemetry.readings import Buckets, Int64s, Latest, Readings, Texts, Written, concatenate, of_latest
 from telemetry.store import MAX_SAMPLES
 
 _METRIC = "reading_value"
@@ -117,6 +117,10 @@ class VictoriaStore:
                 if not missing:
                     break
         return found
+
+    def newest(self, series: Int64s) -> Readings:
+        """Return the newest readings as columns; see ``TelemetryStore.newest``."""
+        return of_latest(self.latest(series.tolist()).values())
 
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""
