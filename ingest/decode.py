@@ -20,14 +20,13 @@ from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
 from ingest.forms import Element, Scalar
 from ingest.mapper import Found, Mapper, MappingRefused
 from ingest.moulds import ABSENT, NO_CAST, Instant, Mould
-from ingest.shapes import AHEAD_MS, BAD_SHAPE, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
+from ingest.shapes import AHEAD_MS, BAD_SHAPE, BARE, OLDEST_MS, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
+from ingest.sparkplug import payload as sparkplug
 from ingest.strict import Refused
 from ingest.topics import Kind, Topic, Understood, is_device_key
 from telemetry.readings import Flag, Flags, Float64s, Int64s, Mask, Texts
 
 MAX_PAYLOAD: Final = 256 * 1024
-OLDEST_MS: Final = 3_653 * 86_400_000
-"""A device whose time lies more than ten years back is not believed (ING-5), as one too far ahead."""
 
 
 class _Wrapped(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -67,7 +66,7 @@ class Decoder:
         for message in np.flatnonzero(lanes == REPORT).tolist():
             work.report(message)
         for message in np.flatnonzero(lanes == OVERSIZE).tolist():
-            work.reject(message, Reason.OVERSIZE, f"larger than {MAX_PAYLOAD} bytes")
+            work.oversize(message)
         return work.decoded()
 
 
@@ -92,7 +91,7 @@ class _Work:
         self._attributes: list[Any] = []
         self._statuses: list[Any] = []
         self._replies: list[Any] = []
-        self._sparkplug: list[int] = []
+        self._sparkplug: list[sparkplug.Said] = []
         self._left = 0
 
     def wrapped(self, messages: Int64s) -> list[int]:
@@ -175,7 +174,7 @@ class _Work:
                 case Kind.GATEWAY:
                     self._gateway(message, topic, payload)
                 case Kind.SPARKPLUG:
-                    self._sparkplug.append(message)
+                    self._sparkplug.append(sparkplug.read(message, topic.name, payload))
                 case _:
                     self._foreign(message, topic, payload)
         except Refused as refusal:
@@ -212,6 +211,15 @@ class _Work:
             self._alarms += reported.alarms(message, payload, said, source, believe)
             self._statuses += reported.status(message, said, source, is_replayed=is_replayed)
 
+    def oversize(self, message: int) -> None:
+        """Set a large message aside, unless it is of a kind that may be so large."""
+        is_sparkplug = self._topics[self._batch.topics[message]].kind is Kind.SPARKPLUG
+        limit = sparkplug.MAX_PAYLOAD if is_sparkplug else MAX_PAYLOAD
+        if len(self._batch.payloads[message]) <= limit:
+            self.report(message)
+        else:
+            self.reject(message, Reason.OVERSIZE, f"larger than {limit} bytes")
+
     def reject(self, message: int, reason: Reason, detail: str, *, device: str | None = None, unit_id: int = 0) -> None:
         """Set a message aside, or the part of it that speaks for ``device``."""
         sender = self._topics[self._batch.topics[message]].device
@@ -231,7 +239,7 @@ class _Work:
             attributes=self._attributes,
             statuses=self._statuses,
             replies=self._replies,
-            sparkplug=self._sparkplug,
+            sparkplug=sorted(self._sparkplug, key=attrgetter("message")),
             left=self._left,
             rejected=sorted(self._rejected, key=attrgetter("message")),
         )

@@ -5,14 +5,18 @@ the pipeline's to decide: readings carry the number of a (source, metric) pair, 
 that turns pairs into series.
 """
 
+import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.readings import Flags, Float64s, Int64s, Texts
+
+if TYPE_CHECKING:
+    from ingest.sparkplug.payload import Said
 
 Int32s = NDArray[np.int32]
 
@@ -53,6 +57,10 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     NO_DECODER = "no_decoder"
     FOREIGN_MAPPING = "foreign_mapping"
+    NOT_BORN = "not_born"
+    OUT_OF_SEQUENCE = "out_of_sequence"
+    UNKNOWN_ALIAS = "unknown_alias"
+    HISTORICAL = "historical"
     FAILED = "failed"
 
 
@@ -149,7 +157,8 @@ class SeriesNames:
 
     ``sources[n]`` is a ``Source``; ``pairs[n]`` is (number of the source, metric). A caller keeps an array
     beside ``pairs`` with what each stands for, extends it when the list has grown, and starts afresh when a
-    batch comes with another ``SeriesNames``.
+    batch comes with another ``SeriesNames``. New numbers may be given by two threads, as one batch is read while the
+    one before it is finished.
     """
 
     def __init__(self) -> None:
@@ -157,23 +166,32 @@ class SeriesNames:
         self.pairs: list[tuple[int, str]] = []
         self._source_of: dict[Source, int] = {}
         self._pair_of: dict[tuple[int, str], int] = {}
+        self._giving = threading.Lock()
 
     def source(self, source: Source) -> int:
         """Return the number of a source, a new one if need be."""
         number = self._source_of.get(source)
-        if number is None:
-            number = self._source_of[source] = len(self.sources)
-            self.sources.append(source)
-        return number
+        return self._new_source(source) if number is None else number
 
     def pair(self, source: int, metric: str) -> int:
         """Return the number of a metric of a source, a new one if need be."""
         key = (source, metric)
         number = self._pair_of.get(key)
-        if number is None:
-            number = self._pair_of[key] = len(self.pairs)
-            self.pairs.append(key)
-        return number
+        return self._new_pair(key) if number is None else number
+
+    def _new_source(self, source: Source) -> int:
+        with self._giving:
+            if source not in self._source_of:
+                self.sources.append(source)
+                self._source_of[source] = len(self.sources) - 1
+            return self._source_of[source]
+
+    def _new_pair(self, key: tuple[int, str]) -> int:
+        with self._giving:
+            if key not in self._pair_of:
+                self.pairs.append(key)
+                self._pair_of[key] = len(self.pairs) - 1
+            return self._pair_of[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,8 +201,8 @@ class Decoded:
     ``message``: int32, index in the batch. ``pair``: int32, index into ``names.pairs``. ``ts_ms``, ``value``,
     ``flags`` and ``text`` are as in ``telemetry.readings.Readings``. ``skewed`` (int64) are the rows whose
     device clock was not believed (they bear ``Flag.CLOCK``), ``device_ts_ms`` the times it gave.
-    ``sparkplug`` are indexes of messages left to the Sparkplug decoder. ``left`` counts messages that a mapping was
-    told to leave alone.
+    ``sparkplug`` are messages whose meaning depends on those before them; ``ingest.sparkplug.follow`` adds their
+    readings. ``left`` counts messages that a mapping was told to leave alone.
     """
 
     names: SeriesNames
@@ -200,7 +218,7 @@ class Decoded:
     attributes: list[AttributesReport] = field(default_factory=list)
     statuses: list[StatusReport] = field(default_factory=list)
     replies: list[CommandReply] = field(default_factory=list)
-    sparkplug: list[int] = field(default_factory=list)
+    sparkplug: "list[Said]" = field(default_factory=list)
     left: int = 0
     rejected: list[Rejected] = field(default_factory=list)
 

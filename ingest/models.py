@@ -219,3 +219,34 @@ class MappingUse(Row):
     last_at: Mapped[datetime | None]
     last_refused_at: Mapped[datetime | None]
     last_refusal: Mapped[str] = mapped_column(String(400), default="")
+
+
+class SparkplugNode(Row):
+    """Where the session of a Sparkplug edge node stands; see ``ingest.sparkplug.session.Node``."""
+
+    __tablename__ = "sparkplug_node"
+
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"), primary_key=True)
+    group_name: Mapped[str] = mapped_column(String(200))
+    is_alive: Mapped[bool]
+    session: Mapped[int | None]
+    seq: Mapped[int | None]
+    born_ms: Mapped[int] = mapped_column(BigInteger)
+    asked_ms: Mapped[int] = mapped_column(BigInteger)
+    asks: Mapped[int]
+    is_asked: Mapped[bool]
+    recent: Mapped[bytes] = mapped_column(LargeBinary)
+    """Digests of the messages taken lately, each with its time, so that a redelivered one is known again."""
+
+
+class SparkplugBirth(Row):
+    """What an edge node, or a device behind it, said at its birth that it would speak of."""
+
+    __tablename__ = "sparkplug_birth"
+
+    node_id: Mapped[int] = mapped_column(ForeignKey("sparkplug_node.device_id", ondelete="CASCADE"), primary_key=True)
+    device: Mapped[str] = mapped_column(String(200), primary_key=True)
+    """The name in its topic; empty for the node itself."""
+    life: Mapped[int]
+    metrics: Mapped[bytes] = mapped_column(LargeBinary)
+    """JSON: name, alias and data type of each. As bytes, because a name may hold what PostgreSQL's own JSON cannot."""

@@ -28,11 +28,12 @@ from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
 from ingest.registry import Registry
 from ingest.resolve import Resolved, Resolver
+from ingest.sparkplug.follow import Follower
 from kernel import clock, db, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Written
+from telemetry.readings import Latest, Written
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -61,6 +62,7 @@ class Pipeline:
         self._newcomers = newcomers.Newcomers()
         self._decoding = threading.Lock()
         self._resolver = Resolver(self.registry, self._name)
+        self._sparkplug = Follower(self.registry, self._newest)
         self._ear = Ear()
         self._tally = Tally()
         self._presence = status.Presence()
@@ -75,6 +77,7 @@ class Pipeline:
                 self._ear.start(session, time.monotonic())
                 self.registry.load(session)
                 self.mapper.load(session)
+                self._sparkplug.load(session)
                 self.rules.load(session, self._store, now=clock.now())
 
         # While a million objects come that stay, nobody looks for garbage among them.
@@ -110,7 +113,13 @@ class Pipeline:
             return self._apart(batch, error)
 
     def _path(self, batch: Batch, decoded: Decoded, replays: Sequence[int] = ()) -> list[Outgoing]:
+        followed = None
+        if decoded.sparkplug:
+            followed = self._sparkplug.follow(batch, decoded, is_replay=bool(replays))
+            decoded = followed.decoded
         resolved = self._resolver.resolve(batch, decoded, clock.now())
+        if followed is not None:
+            resolved.join(followed)
         if resolved.fresh_assets:
             self._reload_rules(asset_ids=resolved.fresh_assets)
         crash.here("before_store")
@@ -120,11 +129,12 @@ class Pipeline:
         news = self._commit(resolved, outcome, replays)
         self._count(resolved, written, news)
         crash.here("before_ack")
-        return [
+        answers = [
             publisher.alarm_acknowledgement(report.said.device, report.said.seq)
             for report in resolved.reports
             if report.is_acknowledged
         ]
+        return answers if followed is None else answers + followed.asked
 
     def _evaluate(self, resolved: Resolved) -> Outcome:
         readings, chosen = resolved.readings, resolved.for_rules
@@ -148,12 +158,16 @@ class Pipeline:
             news = self.patience.until_done(write, "database")
             crash.here("after_commit")
         self.rules.commit(outcome)
+        if resolved.followed is not None:
+            self._sparkplug.settle(resolved.followed)
         return news
 
     def _write(self, session: Session, resolved: Resolved, replays: Sequence[int]) -> set[int]:
         now = resolved.now
         news = device_alarms.take(session, resolved.reports, now=now)
-        status.tell(session, resolved.statuses, now=now)
+        status.tell(session, resolved.statuses, now=now, alone=resolved.alone)
+        if resolved.followed is not None:
+            self._sparkplug.write(session, resolved.followed, now=now)
         status.describe(session, resolved.attributes)
         kept = self._resolver.kept(resolved.batch, resolved.rejects)
         fresh = self._newcomers.due(resolved.newcomers, clock.to_ms(now))
@@ -175,6 +189,9 @@ class Pipeline:
                 return series.ensure(session, pairs, now=clock.now())
 
         return self.patience.until_done(ensure, "database")
+
+    def _newest(self, numbers: Sequence[int]) -> dict[int, Latest]:
+        return self.patience.until_done(lambda: self._store.latest(numbers), "telemetry store")
 
     def _apart(self, batch: Batch, error: Exception) -> list[Outgoing]:
         """Process the halves of a batch that fails for no fault of database or store, down to the message at fault."""
@@ -270,6 +287,14 @@ class Pipeline:
         if edited is not None:
             self._settle(edited, now)
             self.rules.revisited()
+
+    def see_who_was_not_born(self, now: datetime) -> None:
+        """Take the Sparkplug devices offline that their node's new birth was not followed by."""
+        missed = self._sparkplug.missed(now)
+        if missed:
+            with db.transaction(self._sessions) as session:
+                self._sparkplug.give_up(session, missed, now=now)
+            self._sparkplug.given_up(missed)
 
     def _settle(self, outcome: Outcome, now: datetime) -> None:
         if outcome.transitions or outcome.states:

@@ -43,7 +43,26 @@ WORDS: Final[dict[Reason, tuple[str, str]]] = {
     ),
     Reason.UNKNOWN_COMMAND: (noop("Answer to no command"), noop("Nothing was asked of the device.")),
     Reason.WRONG_TYPE: (noop("Text where a number belongs"), noop("Send the value as a number, or change the metric.")),
-    Reason.NOT_DECODED: (noop("Sparkplug B, not decoded"), noop("It is kept until a decoder for it is set up.")),
+    Reason.NOT_DECODED: (
+        noop("No reading can hold this"),
+        noop("Send it as single values: bytes, files, and large tables or arrays are no measurements."),
+    ),
+    Reason.NOT_BORN: (
+        noop("No birth known"),
+        noop("The Sparkplug node was asked to publish its births anew; replay the message after them."),
+    ),
+    Reason.OUT_OF_SEQUENCE: (
+        noop("A message before this is missing"),
+        noop("The Sparkplug node was asked to publish its births anew; replay the message after them."),
+    ),
+    Reason.UNKNOWN_ALIAS: (
+        noop("Unknown Sparkplug metric"),
+        noop("The Sparkplug node was asked to publish its births anew; replay the message after them."),
+    ),
+    Reason.HISTORICAL: (
+        noop("History newer than the live value"),
+        noop("Replay it when the live value is newer, or let the machine send it as live."),
+    ),
     Reason.PATH_MISSING: (
         noop("Nothing found by the mapping"),
         noop("Compare the message with the mapping: try it there as the sample."),

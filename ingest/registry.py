@@ -136,6 +136,10 @@ class Registry:
         device = self._devices.get(self._keys.get(device_id, ""))
         return None if device is None else device.asset_id
 
+    def series_of(self, device_id: int, metric: str) -> int | None:
+        """Return the series of a device's metric, None where it was never stored."""
+        return self._series.get((device_id, metric))
+
     def speaker(self, source: Source) -> Known | Refusal:
         """Return the device a source stands for, or why it may not speak."""
         device = self._devices.get(source.device)

@@ -16,6 +16,7 @@ from ingest.device_alarms import Report
 from ingest.intake import NOBODY
 from ingest.registry import REFUSED, Known, Refusal, Registry
 from ingest.rejected import Reject
+from ingest.sparkplug.follow import Followed
 from kernel import clock
 from telemetry.readings import Flag, Flags, Int64s, Mask, Readings, Texts
 from telemetry.series import Pair
@@ -27,9 +28,11 @@ class Resolved:
 
     ``part``: where, among the readings, each part begins (int64[p]); ``part_device``: whose it is. ``for_rules``:
     which readings rules use, None for all. ``words`` are (message, device id) of what was said besides readings and
-    alarms. ``skews`` are (device id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
+    alarms. ``alone``: who speaks in ``statuses`` for itself and not for the devices behind it. ``skews`` are (device
+    id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
     ``standing``: (device id, code) → raised, what mapped messages said last; ``echoes``: devices that said nothing new;
     ``newcomers``: devices nobody knows that a mapping proposes, each with the topic it was found in.
+    ``followed``: where the batch leaves Sparkplug's nodes, if it speaks of any.
     """
 
     batch: Batch
@@ -40,6 +43,7 @@ class Resolved:
     for_rules: Mask | None = None
     reports: list[Report] = field(default_factory=list)
     statuses: dict[int, bool] = field(default_factory=dict)
+    alone: set[int] = field(default_factory=set)
     attributes: dict[int, dict[str, object]] = field(default_factory=dict)
     words: list[tuple[int, int]] = field(default_factory=list)
     skews: list[tuple[int, int]] = field(default_factory=list)
@@ -48,11 +52,20 @@ class Resolved:
     standing: dict[tuple[int, str], bool] = field(default_factory=dict)
     echoes: list[int] = field(default_factory=list)
     newcomers: dict[Source, str] = field(default_factory=dict)
+    followed: Followed | None = None
 
     @property
     def is_more_than_readings(self) -> bool:
         """Whether anything is to be written besides readings and what rules make of them."""
-        return bool(self.reports or self.statuses or self.attributes or self.rejects)
+        return bool(self.reports or self.statuses or self.attributes or self.rejects or self.followed)
+
+    def join(self, followed: Followed) -> None:
+        """Take over what Sparkplug's nodes said besides readings."""
+        self.followed = followed
+        self.statuses |= followed.told
+        self.alone |= followed.alone
+        self.words += followed.words
+        self.echoes += followed.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,9 @@ class Resolver:
         begins[1:] = (message[1:] != message[:-1]) | (device[1:] != device[:-1])
         part = np.flatnonzero(begins)
         readings = Readings(self.registry.series[pair], ts_ms, value, text, flags)
-        for_rules = None if not self.registry.has_limits else (flags & Flag.BAD) == 0
+        for_rules = None
+        if self.registry.has_limits or decoded.sparkplug:
+            for_rules = (flags & np.uint8(Flag.BAD | Flag.HISTORICAL)) == 0
         return Resolved(batch, now, readings, part, device[part], for_rules)
 
     def _quality(self, decoded: Decoded) -> Flags:
@@ -166,7 +181,7 @@ class Resolver:
     # What was said besides --------------------------------------------------------------------------------------
 
     def _words(self, decoded: Decoded, resolved: Resolved) -> None:
-        """Sort out alarms, statuses, attributes, and what nobody here understands yet."""
+        """Sort out alarms, statuses, attributes, and answers to what nobody asked."""
         self._alarms(decoded, resolved)
         self._statuses(decoded, resolved)
         for said in decoded.attributes:
@@ -177,9 +192,6 @@ class Resolver:
         for reply in decoded.replies:
             detail = f"no command {reply.command_id} was sent to {reply.device}"
             resolved.rejects.append(Rejected(reply.message, Reason.UNKNOWN_COMMAND, detail, reply.device))
-        for message in decoded.sparkplug:
-            detail = "Sparkplug B is kept until a decoder for it is set up"
-            resolved.rejects.append(Rejected(message, Reason.NOT_DECODED, detail, ""))
 
     def _alarms(self, decoded: Decoded, resolved: Resolved) -> None:
         for alarm in decoded.alarms:

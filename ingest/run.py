@@ -237,6 +237,7 @@ class Ingest:
         for message in await self._belt.between(self._pipeline.replay):
             if self._edge is not None:
                 self._edge.publish(message)
+        await self._belt.between(lambda: self._pipeline.see_who_was_not_born(clock.now()))
         await self._belt.between(lambda: self._pipeline.keep_books(clock.now()))
         if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
             broker, said = self._edge.broker, self._edge.counters.dropped_by_broker

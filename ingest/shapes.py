@@ -20,6 +20,8 @@ OVERSIZE, REPORT, WRAPPED, BARE, OTHER = range(5)
 BAD_SHAPE: Final = -1
 AHEAD_MS: Final = 5 * 60 * 1000
 """A device whose clock is further ahead of ours than this is not believed (ING-5)."""
+OLDEST_MS: Final = 3_653 * 86_400_000
+"""A device whose time lies more than ten years back is not believed either."""
 
 _SHAPES: Final = 500_000
 _PAIRS: Final = 4_000_000

@@ -4,7 +4,7 @@ The last word of a batch counts. A gateway's word holds for the devices behind i
 online. A device that never says a status is online once it sends anything.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,15 +21,19 @@ CLOCK_SKEW: Final = "clock_skew_s"
 """The attribute under which the page finds by how much a device's clock was wrong: positive is ahead."""
 
 
-def tell(session: Session, said: Mapping[int, bool], *, now: datetime) -> None:
-    """Write who is online and who is not, and tell of those for whom it changed."""
+def tell(session: Session, said: Mapping[int, bool], *, now: datetime, alone: Collection[int] = ()) -> None:
+    """Write who is online and who is not, and tell of those for whom it changed.
+
+    Gateways in ``alone`` speak for themselves only: the devices behind them say themselves when they are there.
+    """
     moved: list[tuple[int, int, bool]] = []
     for is_online in (True, False):
         ids = sorted(device_id for device_id, online in said.items() if online is is_online)
         if not ids:
             continue
         # What it says itself is newer than what its gateway's state would imply.
-        behind = Device.gateway_id.in_(ids) & Device.id.not_in(list(said))
+        speaking = [device_id for device_id in ids if device_id not in alone]
+        behind = Device.gateway_id.in_(speaking) & Device.id.not_in(list(said))
         changed = session.execute(
             update(Device)
             .where(

@@ -38,6 +38,7 @@ class Flag(IntFlag):
     EXACT = 4  # the text holds the digits of a number that float64 only approximates
     UNCERTAIN = 8
     BAD = 16  # kept, and shown as bad; rules do not use it unless asked
+    HISTORICAL = 32  # sent as history: never the live value, and nothing that rules judge as if it happened now
 
 
 @dataclass(frozen=True, slots=True, eq=False)

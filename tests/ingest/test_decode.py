@@ -337,14 +337,15 @@ def test_attributes_statuses_replies_and_sparkplug_are_told_apart() -> None:
         ("fw/v1/pump/status", b"ONLINE"),
         ("fw/v1/pump/command/c1/reply", b'{"result": {"ok": true}}'),
         ("fw/v1/pump/command/c1/reply", b"ok"),
-        ("spBv1.0/g/NDATA/pump", b"\x08\x01"),
+        ("spBv1.0/g/NDATA/pump", b"\x18\x01"),
         ("fw/v1/pump/telemetrie", b"{}"),
         ("fw/v1/a b/telemetry", b"{}"),
     )
     assert [each.attributes for each in decoded.attributes] == [{"firmware": "1.2", "net": {"ip": "10.0.0.1"}}]
     assert [each.is_online for each in decoded.statuses] == [True, False]
     assert [(each.command_id, each.body) for each in decoded.replies] == [("c1", {"result": {"ok": True}})]
-    assert decoded.sparkplug == [7]
+    told = [(each.message, each.verb.name, each.node, each.seq) for each in decoded.sparkplug]
+    assert told == [(7, "NDATA", "pump", 1)]
     assert [(each.message, each.reason) for each in decoded.rejected] == [
         (1, Reason.BAD_FORM),
         (4, Reason.BAD_STATUS),

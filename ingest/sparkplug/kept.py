@@ -1,0 +1,123 @@
+"""Sessions of edge nodes in the database, so that aliases and sequences outlive the process that learnt them."""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from ingest.models import SparkplugBirth, SparkplugNode
+from ingest.sparkplug.session import Birth, Defined, Life, Node
+
+MOST_RECENT: Final = 4_096
+RECENT_MS: Final = 30_000
+"""A message that came again is known by its bytes when it is among the latest so many, and not older than this.
+
+Age counts back from the latest message taken, so the time that nobody was there to take any does not count.
+"""
+_ENTRY: Final = struct.Struct("<Qq")
+
+_read_metrics = msgspec.json.Decoder(tuple[Defined, ...]).decode
+Recent = dict[int, int]
+"""Digest of a message → when it was received, the oldest first."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A node as this process holds it."""
+
+    node: Node = field(default_factory=Node)
+    recent: Recent = field(default_factory=dict)
+
+
+def load(session: Session) -> dict[int, Held]:
+    """Return what is known of all nodes, by the id of their device."""
+    births: dict[int, dict[str, Birth]] = {}
+    columns = SparkplugBirth.node_id, SparkplugBirth.device, SparkplugBirth.life, SparkplugBirth.metrics
+    for node_id, device, life, metrics in session.execute(select(*columns)):
+        births.setdefault(node_id, {})[device] = Birth(Life(life), _read_metrics(metrics))
+    found = {}
+    for row in session.scalars(select(SparkplugNode)):
+        node = Node(
+            group=row.group_name,
+            is_alive=row.is_alive,
+            session=row.session,
+            seq=row.seq,
+            born_ms=row.born_ms,
+            asked_ms=row.asked_ms,
+            asks=row.asks,
+            is_asked=row.is_asked,
+            births=births.get(row.device_id, {}),
+        )
+        found[row.device_id] = Held(node, dict(_ENTRY.iter_unpack(row.recent)))
+    session.expunge_all()
+    return found
+
+
+def write(session: Session, changed: Mapping[int, tuple[Held, Held]]) -> None:
+    """Write nodes by the id of their device, each as it was and as it is; of the births only those that differ."""
+    if not changed:
+        return
+    # In one order for all, so that two processes that write the same nodes do not wait for each other in a circle.
+    ids = sorted(changed)
+    statement = upsert(SparkplugNode)
+    columns = [column.name for column in SparkplugNode.__table__.columns if not column.primary_key]
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[SparkplugNode.device_id], set_={name: statement.excluded[name] for name in columns}
+        ),
+        [_row(number, changed[number][1]) for number in ids],
+    )
+    births = [row for number in ids for row in _births(number, changed[number][0].node, changed[number][1].node)]
+    if births:
+        told = upsert(SparkplugBirth)
+        session.execute(
+            told.on_conflict_do_update(
+                index_elements=[SparkplugBirth.node_id, SparkplugBirth.device],
+                set_={"life": told.excluded.life, "metrics": told.excluded.metrics},
+            ),
+            births,
+        )
+
+
+def with_fresh(recent: Recent, fresh: Iterable[tuple[int, int]]) -> Recent:
+    """Return the digests taken lately with those of (digest, received at), as far back as they are kept."""
+    merged = {**recent, **dict(fresh)}
+    if not merged:
+        return merged
+    begins = next(reversed(merged.values())) - RECENT_MS
+    return {digest: ms for digest, ms in [*merged.items()][-MOST_RECENT:] if ms >= begins}
+
+
+def _row(device_id: int, held: Held) -> dict[str, object]:
+    node = held.node
+    return {
+        "device_id": device_id,
+        "group_name": node.group,
+        "is_alive": node.is_alive,
+        "session": node.session,
+        "seq": node.seq,
+        "born_ms": node.born_ms,
+        "asked_ms": node.asked_ms,
+        "asks": node.asks,
+        "is_asked": node.is_asked,
+        "recent": b"".join(_ENTRY.pack(digest, ms) for digest, ms in held.recent.items()),
+    }
+
+
+def _births(node_id: int, before: Node, after: Node) -> Iterator[dict[str, object]]:
+    if before.births is after.births:
+        return
+    for device in sorted(after.births):
+        birth = after.births[device]
+        if before.births.get(device) != birth:
+            yield {
+                "node_id": node_id,
+                "device": device,
+                "life": int(birth.life),
+                "metrics": msgspec.json.encode(birth.metrics),
+            }
