@@ -42,11 +42,7 @@ def asset_curve(
 ) -> JSONResponse:
     """Answer what the plot island draws: curves, the limits that hold now, alarms and orders in the range."""
     asset = scope.find(db, Asset, asset_id, viewer, "telemetry.read")
-    if from_ is None and to is None:
-        end_ms = clock.now_ms()
-        start_ms = end_ms - SPANS.get(span, SPANS["24h"])
-    else:
-        start_ms, end_ms = readings.interval(from_, to)
+    start_ms, end_ms = window(from_, to, span)
     language = request.state.language
     described = types.metrics(db, asset.company_id, [asset.type_id])[asset.type_id]
     spans = measured.of_asset(db, asset.id, metric)
@@ -59,9 +55,21 @@ def asset_curve(
             "to": end_ms,
             "series": series,
             "limits": _limits(db, asset, lines, language),
-            "marks": _marks(db, viewer, asset, start_ms, end_ms, language),
+            "marks": marks(db, viewer, asset, start_ms, end_ms, language),
         }
     )
+
+
+def window(from_: str | None, to: str | None, span: str) -> tuple[int, int]:
+    """Return the range asked for in milliseconds since 1970: what is zoomed to, else the last stretch of a name.
+
+    Raises:
+        Invalid: an end is no time, or the range is empty or reversed.
+    """
+    if from_ is not None or to is not None:
+        return readings.interval(from_, to)
+    end_ms = clock.now_ms()
+    return end_ms - SPANS.get(span, SPANS["24h"]), end_ms
 
 
 def _limits(db: Session, asset: Asset, lines: Sequence[curves.Line], language: str) -> list[dict[str, Any]]:
@@ -79,9 +87,8 @@ def _limits(db: Session, asset: Asset, lines: Sequence[curves.Line], language: s
     ]
 
 
-def _marks(
-    db: Session, viewer: Viewer, asset: Asset, start_ms: int, end_ms: int, language: str
-) -> list[dict[str, Any]]:
+def marks(db: Session, viewer: Viewer, asset: Asset, start_ms: int, end_ms: int, language: str) -> list[dict[str, Any]]:
+    """Return the alarms and orders of an asset in a range, those the viewer may see, as the plot island draws them."""
     start, end = clock.from_ms(start_ms), clock.from_ms(end_ms)
     alarms = db.scalars(
         select(Alarm)
