@@ -134,7 +134,7 @@ class Plot {
       textStyle: { fontFamily: getComputedStyle(this.area).fontFamily, color: ink },
       aria: { enabled: true },
       grid: { left: 12, right: units.length > 1 ? 12 : 20, top: data.series.length > 1 ? 40 : 28, bottom: 46, containLabel: true },
-      legend: { show: data.series.length > 1, top: 0, icon: "roundRect", itemHeight: 3, textStyle: { color: ink } },
+      legend: { type: "scroll", show: data.series.length > 1, top: 0, icon: "roundRect", itemHeight: 3, textStyle: { color: ink } },
       // Drawn on the canvas, because the content policy forbids the style attributes of an HTML tooltip.
       tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: token("--fw-surface"), borderColor: line, textStyle: { color: ink, fontSize: 12 } },
       xAxis: { type: "time", min: toWall(this.whole.from), max: toWall(this.whole.to), axisLabel: { color: soft, hideOverlap: true }, axisLine: { lineStyle: { color: line } } },
