@@ -17,6 +17,7 @@ from api.access import open_to_all
 from api.bodies import Bounded
 from api.live import Live
 from api.runtime import Runtime
+from api.v1 import intake_posts
 from api.v1 import routers as v1_routers
 from api.web import assets, pages
 from api.web import routers as web_routers
@@ -59,6 +60,7 @@ def create(runtime: Runtime) -> FastAPI:
     v1 = APIRouter(prefix="/api/v1")
     for router in v1_routers():
         v1.include_router(router)
+    v1.include_router(intake_posts.router)
     app.include_router(v1)
     app.include_router(health.router)
     for router in web_routers():

@@ -95,6 +95,7 @@ def up(
         ingest = ingest_run.Ingest(runtime.settings, runtime.sessions, runtime.store)
         parts.callback(ingest.stop)
         ingest.start()
+        runtime.ingest = ingest
         runtime.checks["ingest"] = ingest.trouble
         worker = compose.worker_of(runtime.sessions)
         parts.callback(worker.stop)
@@ -133,14 +134,20 @@ def ingest() -> None:
 
     Example: FIXWRIGHT_MQTT_URL=mqtt://_fixwright:secret@broker:1883 fixwright ingest
     """
-    from api import compose
+    from api import compose, intake_server
     from ingest import run as ingest_run
 
     settings = _settings()
     with ExitStack() as parts:
         runtime = parts.enter_context(compose.one_role(settings, owns_store=True))
         edge = ingest_run.Ingest(runtime.settings, runtime.sessions, runtime.store)
-        _until_stopped(parts, edge.start, edge.stop)
+        stopping = _asked_to_stop()
+        parts.callback(edge.stop)
+        edge.start()
+        runtime.ingest, runtime.checks["ingest"] = edge, edge.trouble
+        if settings.intake_bind is not None:
+            parts.enter_context(intake_server.serving(runtime, settings.intake_bind))
+        stopping.wait()
 
 
 @app.command()

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel.settings import Settings
 from telemetry.store import TelemetryStore
+
+if TYPE_CHECKING:
+    from ingest.run import Ingest
 
 
 @dataclass(slots=True)
@@ -17,6 +21,7 @@ class Runtime:
 
     ``demo_accounts`` are offered on the sign-in page, as (role key, name, user name, password); only a demo has any.
     ``checks`` are the readiness questions of parts that only some processes run: each answers what is wrong, or None.
+    ``ingest`` is the data path, in a process that runs it.
     """
 
     settings: Settings
@@ -27,6 +32,7 @@ class Runtime:
     is_demo: bool = False
     demo_accounts: list[tuple[str, str, str, str]] = field(default_factory=list)
     checks: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+    ingest: "Ingest | None" = None
 
     @property
     def files(self) -> Path:

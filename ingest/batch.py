@@ -8,13 +8,16 @@ back in the order of reception, so that nothing is acknowledged before it, and a
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 
 from ingest.publisher import Outgoing
 from kernel import clock
 from telemetry.readings import Int64s
+
+if TYPE_CHECKING:
+    from ingest.fates import Fates
 
 Handle = TypeVar("Handle")
 
@@ -24,13 +27,15 @@ class Batch:
     """Messages in order of reception, as columns of one length.
 
     ``received_ms``: int64, server time in milliseconds since 1970. ``retained`` holds the indexes of messages
-    that the broker had kept and replayed when we subscribed: they are not news.
+    that the broker had kept and replayed when we subscribed: they are not news. ``fates``, where there are any, are
+    told what became of each message; a broker needs none, an HTTP answer does.
     """
 
     topics: list[str]
     payloads: list[bytes]
     received_ms: Int64s
     retained: frozenset[int] = frozenset()
+    fates: "Fates | None" = None
 
     @classmethod
     def of(

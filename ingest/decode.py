@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from ingest import columns, forms, reported, reports, strict
+from ingest import columns, csvrows, forms, lines, reported, reports, strict
 from ingest.batch import Batch
 from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
 from ingest.forms import Element, Scalar
@@ -173,6 +173,10 @@ class _Work:
                     self._replies.append(reports.reply(message, topic, payload))
                 case Kind.GATEWAY:
                     self._gateway(message, topic, payload)
+                case Kind.LINE:
+                    self._row(message, topic, *lines.read(payload, topic.name.rpartition("/")[2], topic.device))
+                case Kind.CSV:
+                    self._row(message, topic, *csvrows.read(payload, topic.device))
                 case Kind.SPARKPLUG:
                     self._sparkplug.append(sparkplug.read(message, topic.name, payload))
                 case _:
@@ -316,6 +320,13 @@ class _Work:
                 self.reject(message, refusal.reason, refusal.detail, device=child)
                 continue
             self._take(message, f"{topic.name}/{child}", Source(child, topic.device), parts)
+
+    def _row(self, message: int, topic: Topic, device: str, part: Element) -> None:
+        """Take a line or a row: of its sender, or of a device behind it."""
+        if not is_device_key(device):
+            raise Refused(Reason.BAD_DEVICE_KEY, f"“{device[: strict.SAID]}”")
+        source = Source(device, "" if device == topic.device else topic.device)
+        self._take(message, f"{topic.name}/{device}", source, [part])
 
     def _take(self, message: int, label: str, source: Source, parts: Iterable[Element]) -> None:
         messages, shapes, instants, flat = self._singles

@@ -33,7 +33,7 @@ from kernel import clock, db, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Latest, Written
+from telemetry.readings import Latest, Mask, Written
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -208,6 +208,8 @@ class Pipeline:
 
         self.patience.until_done(write, "database")
         self._tally.rejected(self._resolver.device_of(reject), int(batch.received_ms[0]))
+        if batch.fates is not None:
+            batch.fates.refuse(reject)
         return []
 
     # What follows a batch ---------------------------------------------------------------------------------------
@@ -219,8 +221,8 @@ class Pipeline:
             return
         latest_ms = int(received[-1])
         heard: list[int] = []
+        is_known: Mask | None = None
         if len(resolved.part):
-            is_known = None
             if written.duplicate:
                 is_known = np.logical_and.reduceat(written.is_duplicate, resolved.part)
             heard = tally.parts(resolved.part_device, latest_ms, is_known=is_known)
@@ -236,6 +238,8 @@ class Pipeline:
             tally.stored(device_id, latest_ms)
         for reject in resolved.rejects:
             tally.rejected(self._resolver.device_of(reject), latest_ms)
+        if resolved.batch.fates is not None:
+            resolved.batch.fates.note(resolved, is_known, news)
         self._presence.heard(heard, latest_ms)
         self._presence.skewed(resolved.skews)
         self.registry.stands(resolved.standing)
@@ -368,4 +372,5 @@ def _part(batch: Batch, begin: int, end: int) -> Batch:
         batch.payloads[begin:end],
         batch.received_ms[begin:end],
         frozenset(row - begin for row in batch.retained if begin <= row < end),
+        None if batch.fates is None else batch.fates.part(begin, end),
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from ingest.batch import Batch
-from ingest.decoded import AlarmReport, Decoded, Reason, Rejected, Source
+from ingest.decoded import AlarmReport, Decoded, Int32s, Reason, Rejected, Source
 from ingest.device_alarms import Report
 from ingest.intake import NOBODY
 from ingest.registry import REFUSED, Known, Refusal, Registry
@@ -26,7 +26,8 @@ from telemetry.series import Pair
 class Resolved:
     """A batch resolved: the readings to store, and what is to be written beside them.
 
-    ``part``: where, among the readings, each part begins (int64[p]); ``part_device``: whose it is. ``for_rules``:
+    ``part``: where, among the readings, each part begins (int64[p]); ``part_device``: whose it is, and
+    ``part_message`` in which message (int32[p]). ``for_rules``:
     which readings rules use, None for all. ``words`` are (message, device id) of what was said besides readings and
     alarms. ``alone``: who speaks in ``statuses`` for itself and not for the devices behind it. ``skews`` are (device
     id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
@@ -40,6 +41,7 @@ class Resolved:
     readings: Readings
     part: Int64s
     part_device: Int64s
+    part_message: Int32s
     for_rules: Mask | None = None
     reports: list[Report] = field(default_factory=list)
     statuses: dict[int, bool] = field(default_factory=dict)
@@ -114,7 +116,7 @@ class Resolver:
         for_rules = None
         if self.registry.has_limits or decoded.sparkplug:
             for_rules = (flags & np.uint8(Flag.BAD | Flag.HISTORICAL)) == 0
-        return Resolved(batch, now, readings, part, device[part], for_rules)
+        return Resolved(batch, now, readings, part, device[part], message[part], for_rules)
 
     def _quality(self, decoded: Decoded) -> Flags:
         if not self.registry.has_limits or not len(decoded):

@@ -17,12 +17,16 @@ from sqlalchemy.orm import Session, sessionmaker
 from assets import identity
 from assets.identity import Admission, Login
 from ingest import belt, endpoint
-from ingest.batch import IntakeCounters, Limits
+from ingest.batch import Batch, IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
 from ingest.credentials import Checker
+from ingest.decoded import Source
+from ingest.fates import Fates
 from ingest.patience import TRANSIENT, Patience
 from ingest.pipeline import Pipeline
 from ingest.publisher import Outgoing
+from ingest.registry import Refusal
+from ingest.submissions import Submissions
 from ingest.tls import tls_of
 from kernel import clock, log
 from kernel.errors import Unavailable
@@ -60,6 +64,7 @@ class Ingest:
         self._stopping: asyncio.Event | None = None
         self._failure: str | None = None
         self._tick_trouble: str | None = None
+        self._submissions: Submissions | None = None
 
     # For the process --------------------------------------------------------------------------------------------
 
@@ -141,6 +146,30 @@ class Ingest:
         if self._edge is not None:
             await self._edge.publish(message)
 
+    def submit(self, batch: Batch) -> "Future[Fates]":
+        """Hand over a batch from any thread; the future is done when it is durable, and says what became of it.
+
+        Raises:
+            Unavailable: too much waits, or ingest does not run.
+        """
+        if self._submissions is None:
+            raise Unavailable("Ingest is not running.")
+        return self._submissions.submit(batch)
+
+    def recognise(self, login: Login) -> "Future[str | None]":
+        """Answer with the key of the device that shows itself so, or None; from any thread."""
+        if self._loop is None or not self._thread.is_alive():
+            raise Unavailable("Ingest is not running.")
+        return asyncio.run_coroutine_threadsafe(self._recognised(login), self._loop)
+
+    async def _recognised(self, login: Login) -> str | None:
+        admitted = self._recognise(login)
+        return None if admitted is None else admitted.device
+
+    def stands_behind(self, device: str, gateway: str) -> bool:
+        """Return whether a gateway may speak for a device."""
+        return not isinstance(self._pipeline.registry.speaker(Source(device, gateway)), Refusal)
+
     # The thread -------------------------------------------------------------------------------------------------
 
     def _main(self) -> None:
@@ -160,16 +189,20 @@ class Ingest:
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
+        self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
+        handed = asyncio.create_task(self._submissions.run())
         beside = [asyncio.create_task(self._tick_for_ever()), asyncio.create_task(self._keep_house())]
         stopped = asyncio.create_task(self._stopping.wait())
         self._started.set_result(None)
         await asyncio.wait((receiving, stopped), return_when=asyncio.FIRST_COMPLETED)
         for task in beside:
             task.cancel()
+        self._submissions.close()
         await edge.stop()
         stopped.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await receiving
+        await handed
         await self._write_last_books()
 
     def _consumer(self) -> Consumer:

@@ -48,6 +48,8 @@ class Kind(IntEnum):
     GATEWAY = 6
     SPARKPLUG = 7
     RAW = 8
+    LINE = 9
+    CSV = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,19 @@ class Topic:
     fault: str = ""
 
 
-_KINDS: Final = {
+_KINDS: Final[dict[tuple[str, ...], Kind]] = {
     ("telemetry",): Kind.TELEMETRY,
     ("attributes",): Kind.ATTRIBUTES,
     ("alarm",): Kind.ALARM,
     ("status",): Kind.STATUS,
     ("gateway", "telemetry"): Kind.GATEWAY,
     ("raw",): Kind.RAW,
+    # Of the HTTP intake alone: no device may publish here, so these stand in none of the lists above.
+    ("lines", "ns"): Kind.LINE,
+    ("lines", "us"): Kind.LINE,
+    ("lines", "ms"): Kind.LINE,
+    ("lines", "s"): Kind.LINE,
+    ("csv",): Kind.CSV,
 }
 _REPLY_LEVELS: Final = 3  # command / {id} / reply
 

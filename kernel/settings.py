@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,6 +29,7 @@ def _bind(value: str) -> str:
 
 
 Bind = Annotated[str, AfterValidator(_bind)]
+BindOrNone = Annotated[Bind | None, BeforeValidator(lambda value: value or None)]
 
 
 class Settings(BaseSettings):
@@ -72,6 +73,11 @@ class Settings(BaseSettings):
         20, ge=0, le=1000, description="How long a batch waits for more messages, in milliseconds."
     )
     http_bind: Bind = Field("127.0.0.1:8000", description="Address of the web server.")
+    intake_bind: BindOrNone = Field(
+        None,
+        description="Where `fixwright ingest` takes readings over HTTP by itself; empty: not at all. `up` serves them "
+        "beside the pages.",
+    )
     base_url: str | None = Field(
         None, description="What stands before every link and QR code; empty means http:// and FIXWRIGHT_HTTP_BIND."
     )

@@ -13,10 +13,12 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from api import access, health
+from api.v1 import intake_posts
 from api.v1 import routers as v1_routers
 from api.web import routers as web_routers
 
 SIGNED_IN, ANYONE, OPEN = "whoever is signed in", "anyone", "open to all"
+DEVICE = "a device, a gateway or a webhook source, by its own secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def of_the_product() -> list[Route]:
     v1 = APIRouter(prefix="/api/v1")
     for router in v1_routers():
         v1.include_router(router)
+    v1.include_router(intake_posts.router)
     for router in (v1, health.router, *web_routers()):
         app.include_router(router)
     return list(of_app(app))
@@ -85,6 +88,8 @@ def _declared(dependant: Dependant) -> str | None:
         return SIGNED_IN
     if access._anyone in calls:
         return ANYONE
+    if intake_posts.sender in calls:
+        return DEVICE
     return OPEN if getattr(dependant.call, "is_open_to_all", False) else None
 
 

@@ -38,7 +38,7 @@ from telemetry.store import open_store
 from tests import factories, routes
 from tests.conftest import SECRET
 from tests.factories import Company
-from tests.routes import ANYONE, OPEN, SIGNED_IN, Route
+from tests.routes import ANYONE, DEVICE, OPEN, SIGNED_IN, Route
 from tests.serving import served
 
 ROUTES = routes.of_the_product()
@@ -477,7 +477,7 @@ def test_SE_1_no_route_of_the_served_product_was_overlooked(world: World) -> Non
     assert offered <= {str(route) for route in ROUTES}
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.declares not in {ANYONE, OPEN}], ids=str)
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.declares not in {ANYONE, OPEN, DEVICE}], ids=str)
 def test_SE_1_nobody_and_those_without_the_right_are_refused(world: World, route: Route) -> None:
     address = _untouched(world, route)
     answer = ask(world, world.stranger(), route, address)
@@ -491,7 +491,7 @@ def test_SE_1_nobody_and_those_without_the_right_are_refused(world: World, route
         assert ask(world, world.client(world.acme, role, HERE), route, address).status_code == 403, role
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.declares not in {ANYONE, OPEN}], ids=str)
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.declares not in {ANYONE, OPEN, DEVICE}], ids=str)
 def test_SE_1_a_role_with_the_right_gets_through_to_its_own(world: World, route: Route) -> None:
     where = HERE if route.parameters and _scope(route) in {"unit", "owner"} else "company"
     address = ""
@@ -510,7 +510,7 @@ def test_SE_1_a_role_with_the_right_gets_through_to_its_own(world: World, route:
 
 
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if route.parameters and route.declares not in {ANYONE, OPEN}], ids=str
+    "route", [route for route in ROUTES if route.parameters and route.declares not in {ANYONE, OPEN, DEVICE}], ids=str
 )
 def test_SE_1_the_same_role_elsewhere_finds_nothing(world: World, route: Route) -> None:
     scope, address = _scope(route), _untouched(world, route)
@@ -527,7 +527,11 @@ def test_SE_1_the_same_role_elsewhere_finds_nothing(world: World, route: Route) 
 
 @pytest.mark.parametrize(
     "route",
-    [route for route in ROUTES if not route.changes and not route.parameters and route.declares not in {ANYONE, OPEN}],
+    [
+        route
+        for route in ROUTES
+        if not route.changes and not route.parameters and route.declares not in {ANYONE, OPEN, DEVICE}
+    ],
     ids=str,
 )
 def test_SE_1_no_list_search_or_map_shows_what_lies_elsewhere(world: World, route: Route) -> None:
@@ -570,3 +574,10 @@ def test_SE_1_a_public_route_asks_for_no_account_and_knows_no_forged_token(world
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.declares == OPEN], ids=str)
 def test_SE_1_what_is_open_to_all_answers_all(world: World, route: Route) -> None:
     assert world.stranger().request(route.method, route.path).status_code == 200
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.declares == DEVICE], ids=str)
+def test_SE_1_what_devices_use_opens_to_no_account(world: World, route: Route) -> None:
+    address = _untouched(world, route)
+    for client in (world.stranger(), world.client(world.acme, "administrator", "company")):
+        assert ask(world, client, route, address).status_code == 401
