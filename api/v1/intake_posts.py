@@ -29,7 +29,7 @@ from ingest.decode import MAX_PAYLOAD
 from ingest.fates import Fates
 from ingest.run import Ingest
 from ingest.topics import ROOT
-from kernel import clock, db, limits
+from kernel import clock, db, i18n, limits
 from kernel.errors import Forbidden, Invalid, TooLarge, Unauthenticated, Unavailable
 from kernel.settings import host_and_port
 
@@ -42,7 +42,8 @@ WRONG_A_MINUTE: Final = 30
 _MINUTE: Final = timedelta(minutes=1)
 _JOINT: Final = "~"
 """Stands between user name and password in a bearer token; no password we draw holds one."""
-_WRONG: Final = "The device key or its password is wrong."
+_WRONG: Final = i18n.noop("The device key or its password is wrong.")
+_NOTHING: Final = i18n.noop("Nothing of it could be used; it was set aside.")
 _ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
 
 Precision = Literal["ns", "us", "ms", "s"]
@@ -175,7 +176,7 @@ async def _stored(request: Request, ingest: Ingest, batch: Batch, numbers: Seque
     said = _said(await asyncio.wrap_future(ingest.submit(batch)), numbers)
     if said.rejected < said.received:
         return said
-    return problems.answer(request, 422, "Nothing of it could be used; it was set aside.", **said.model_dump())
+    return problems.answer(request, 422, i18n.gettext(_NOTHING), **said.model_dump())
 
 
 def _said(fates: Fates, numbers: Sequence[int | None]) -> IntakeOut:
