@@ -12,7 +12,7 @@ import numpy as np
 
 from ingest.decoded import Rejected
 from ingest.resolve import Resolved
-from telemetry.readings import Int64s, Mask
+from telemetry.readings import Int64s, Written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,17 +35,23 @@ class Fates:
         """Return the fates of some of the messages; what is noted there is noted here."""
         return type(self)(self.stored[begin:end], self.duplicate[begin:end], self.rejects[begin:end])
 
-    def note(self, resolved: Resolved, is_known: Mask | None, news: AbstractSet[int]) -> None:
-        """Take note of a durable batch; ``is_known`` says which parts told nothing new, ``news`` which reports did."""
-        fresh = np.ones(len(resolved.part), np.bool_) if is_known is None else ~is_known
+    def note(self, resolved: Resolved, written: Written, news: AbstractSet[int]) -> None:
+        """Take note of a durable batch; ``written`` says which readings told something new, ``news`` which reports."""
+        fresh = np.ones(len(resolved.part), np.bool_)
+        if len(resolved.part) and written.duplicate:
+            fresh = ~np.logical_and.reduceat(written.is_duplicate, resolved.part)
         np.add.at(self.stored, resolved.part_message[fresh], 1)
         np.add.at(self.duplicate, resolved.part_message[~fresh], 1)
         for position, report in enumerate(resolved.reports):
-            (self.stored if position in news else self.duplicate)[report.said.message] += 1
+            if not report.said.is_beside:
+                (self.stored if position in news else self.duplicate)[report.said.message] += 1
         for message, _ in resolved.words:
             self.stored[message] += 1
         for reject in resolved.rejects:
             self.refuse(reject)
+        # A mapping may find that a message repeats what is known, or belongs to nobody it should ask for.
+        for message in np.flatnonzero(self.stored + self.duplicate == 0).tolist():
+            self.duplicate[message] += not self.rejects[message]
 
     def refuse(self, reject: Rejected) -> None:
         """Take note of a message, or a part of one, that was set aside."""

@@ -33,7 +33,7 @@ from kernel import clock, db, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Latest, Mask, Written
+from telemetry.readings import Latest, Written
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -128,6 +128,8 @@ class Pipeline:
         outcome = self._evaluate(resolved)
         news = self._commit(resolved, outcome, replays)
         self._count(resolved, written, news)
+        if batch.fates is not None:
+            batch.fates.note(resolved, written, news)
         crash.here("before_ack")
         answers = [
             publisher.alarm_acknowledgement(report.said.device, report.said.seq)
@@ -221,8 +223,8 @@ class Pipeline:
             return
         latest_ms = int(received[-1])
         heard: list[int] = []
-        is_known: Mask | None = None
         if len(resolved.part):
+            is_known = None
             if written.duplicate:
                 is_known = np.logical_and.reduceat(written.is_duplicate, resolved.part)
             heard = tally.parts(resolved.part_device, latest_ms, is_known=is_known)
@@ -238,8 +240,6 @@ class Pipeline:
             tally.stored(device_id, latest_ms)
         for reject in resolved.rejects:
             tally.rejected(self._resolver.device_of(reject), latest_ms)
-        if resolved.batch.fates is not None:
-            resolved.batch.fates.note(resolved, is_known, news)
         self._presence.heard(heard, latest_ms)
         self._presence.skewed(resolved.skews)
         self.registry.stands(resolved.standing)
