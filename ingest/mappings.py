@@ -25,7 +25,7 @@ from ingest.ready import Ready
 from ingest.trial import Sample
 from kernel import audit, clock, events
 from kernel.db import Json
-from kernel.errors import Conflict, Invalid, NotFound, Stale
+from kernel.errors import Conflict, Invalid, Stale
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
@@ -65,6 +65,8 @@ def add(
     company_id = unit.company_id or unit.id
     checked = trial.demand(definition, sample, now_ms=clock.to_ms(now))
     _check_target(session, draft, checked, company_id)
+    if draft.asset_type_id is not None and unit.id != company_id:
+        raise Invalid("The decoder of a type is for the whole company.", field="unit_id")
     _check_topic(session, checked, company_id)
     made = Mapping(
         **_fields(session, draft, company_id),
@@ -149,13 +151,13 @@ def roll_back(session: Session, mapping: Mapping, number: int, *, actor: str, no
     """Put an earlier version in force again; the later ones stay.
 
     Raises:
-        NotFound: there is no such version.
+        Invalid: there is no such version.
         Conflict: it is in force, or another company reads its topics by now.
     """
     session.refresh(mapping, with_for_update={"of": Mapping})
     wanted = next((one for one in versions(session, mapping) if one.number == number), None)
     if wanted is None:
-        raise NotFound("There is no such version.")
+        raise Invalid("There is no such version.", field="number")
     if number == mapping.version:
         raise Conflict("This version is in force already.")
     _check_topic(session, language.parse(wanted.definition), mapping.company_id)

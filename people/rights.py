@@ -19,6 +19,7 @@ RIGHTS: Final[dict[str, str]] = {
     "devices.write": noop("Register devices, issue and revoke their credentials"),
     "ingest.act": noop("Replay rejected messages"),
     "ingest.read": noop("See rejected messages and intake counts"),
+    "mappings.write": noop("Change payload mappings"),
     "orders.assign": noop("Assign work orders"),
     "orders.cancel": noop("Cancel work orders"),
     "orders.comment": noop("Comment on work orders"),

@@ -17,6 +17,7 @@ NOUNS: tuple[str, ...] = (
     "events",
     "intake",
     "locations",
+    "mappings",
     "orders",
     "parts",
     "places",

@@ -19,6 +19,7 @@ FEATURES: tuple[str, ...] = (
     "ingest",
     "labels",
     "machines",
+    "mappings",
     "orders",
     "parts",
     "people",

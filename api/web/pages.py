@@ -36,7 +36,10 @@ RAIL = (
 BELOW = {
     "/orders": ("/requests",),
     "/assets": ("/devices", "/types", "/sites", "/rules"),
-    "/settings": ("/people", "/teams", "/roles", "/skills", "/units", "/labels", "/rejected", "/deliveries", "/audit"),
+    "/settings": (
+        *("/people", "/teams", "/roles", "/skills", "/units"),
+        *("/labels", "/mappings", "/rejected", "/deliveries", "/audit"),
+    ),
 }
 """Pages that are reached through a place of the rail and have addresses of their own: the place stays lit."""
 PHONE_RAIL = (

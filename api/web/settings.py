@@ -36,6 +36,8 @@ CARDS = (
         (
             ("/ingest", "activity", "ingest.read", i18n.noop("Ingest"),
              i18n.noop("Who reads what, and what became of every message")),
+            ("/mappings", "arrows-exchange", "ingest.read", i18n.noop("Payload mappings"),
+             i18n.noop("What messages of other systems mean")),
             ("/rejected", "alert-triangle", "ingest.read", i18n.noop("Rejected messages"),
              i18n.noop("What could not be used, and why")),
             ("/deliveries", "send", "deliveries.read", i18n.noop("Deliveries"),

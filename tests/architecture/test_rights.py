@@ -25,7 +25,10 @@ from api import access
 from api.app import create
 from api.runtime import Runtime
 from assets import applications
+from ingest import mappings
+from ingest.mappings import MappingDraft
 from ingest.models import RejectedMessage
+from ingest.trial import Sample
 from kernel import clock, db, events, ids, postgres, settings
 from kernel.models import Delivery
 from maintenance.orders.events import OrderOpened
@@ -168,6 +171,14 @@ def _rejected(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return row.id
 
 
+def _mapping(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    definition = {"topic": f"{ids.token(64)}/{{device}}", "device": "{device}", "metrics": [{"name": "x", "path": "x"}]}
+    sample = Sample(definition["topic"].replace("{device}", "a"), '{"x": 1}')  # type: ignore[attr-defined]  # a text
+    draft = MappingDraft(f"{MARK} mapping")
+    unit = of.units[HERE]
+    return mappings.add(session, draft, definition, sample, unit=unit, actor="system", now=clock.now()).id
+
+
 def _sign_in(session: Session, _of: Company, owner: Account, _: Known) -> int:
     factories.sign_in(session, owner, now=clock.now())
     return session.query(SignIn).filter_by(account_id=owner.id).order_by(SignIn.id.desc()).first().id  # type: ignore[union-attr]  # just made
@@ -238,6 +249,7 @@ RECORDS: Mapping[str, Record] = {
     "entry_id": Record(_entry),
     "item_key": Record(lambda *_: "oil"),
     "location_id": Record(lambda session, of, *_: factories.location(session, of, HERE, name=f"{MARK} hall").id),
+    "mapping_id": Record(_mapping),
     "membership_id": Record(_membership),
     "metric_id": Record(_metric, of="company"),
     "movement_id": Record(_movement),
@@ -537,7 +549,7 @@ def test_SE_1_the_same_role_elsewhere_finds_nothing(world: World, route: Route) 
 def test_SE_1_no_list_search_or_map_shows_what_lies_elsewhere(world: World, route: Route) -> None:
     with db.transaction(world.sessions) as session:
         owner = factories.account(session, world.acme, "administrator", HERE)
-        for record in (_order, _request, _alarm, _device, _plan, _rejected, _delivery, _person, _tag, _role):
+        for record in (_order, _request, _alarm, _device, _plan, _rejected, _delivery, _person, _tag, _role, _mapping):
             record(session, world.acme, owner, {})
     wanted = routes.request_for(route, world.known)
     searches = [{"q": mark[1:5].lower()} for mark in (MARK, OUR_MARK)] if "q" in route.query else []

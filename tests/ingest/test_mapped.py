@@ -19,7 +19,7 @@ from ingest.models import AlarmReport, IntakeCount, Mapping, MappingUse, Mapping
 from ingest.pipeline import Pipeline
 from ingest.trial import Sample
 from kernel import clock, db
-from kernel.errors import Conflict, Invalid, NotFound, Stale
+from kernel.errors import Conflict, Invalid, Stale
 from kernel.models import AuditEntry
 from people.models import OrgUnit
 from rules.models import Alarm
@@ -338,7 +338,7 @@ def test_versions_are_frozen_can_be_put_back_and_do_not_overwrite_each_other(
         assert mappings.roll_back(session, row, 1, actor="a", now=NOW).definition == mapping.dump(mapping.parse(PLAIN))
         with pytest.raises(Conflict):
             mappings.roll_back(session, row, 1, actor="a", now=NOW)
-        with pytest.raises(NotFound):
+        with pytest.raises(Invalid):
             mappings.roll_back(session, row, 7, actor="a", now=NOW)
         assert mappings.revise(session, row, second, sample, actor="a", now=NOW).number == 3
     actions = [entry.action for entry in rows(database, AuditEntry)]
