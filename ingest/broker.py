@@ -4,8 +4,9 @@ Promises: a QoS 1 or 2 message is acknowledged only after the pipeline made its 
 acknowledged and then thrown away. A device uses its own subtree and nothing else, its last will included.
 Messages to a device that is away are kept for its persistent session while this process lives, at most 100.
 
-Not promised: MQTT 5 and shared subscriptions; retained messages for subscribers (there is nobody to read
-them); sessions across a restart, after which devices subscribe anew and repeat what was not acknowledged.
+Not promised: MQTT 5 and shared subscriptions; retained messages for subscribers, but for the state of the host
+that Sparkplug's edge nodes wait for; sessions across a restart, after which devices subscribe anew and repeat what
+was not acknowledged.
 
 amqtt brings the protocol. Its own order of work is not kept where it would harm: it looks up, overwrites and
 takes over sessions before it has seen the password, so recognising a device comes first here.
@@ -34,6 +35,7 @@ from ingest import topics
 from ingest.batch import Gatherer, IntakeCounters, Limits, Process
 from ingest.device_line import DeviceLine, Reader, Writer, speaks_mqtt_5
 from ingest.publisher import Outgoing
+from ingest.sparkplug.host import Host
 from ingest.tls import Tls, common_name, context
 from kernel import clock, log
 from kernel.errors import Misconfigured, Unavailable
@@ -84,8 +86,10 @@ class EmbeddedBroker:
         limits: Limits | None = None,
         tls: Tls | None = None,
         grants: Grants = lambda _device, _topic: False,
+        host_id: str = "",
     ) -> None:
         self._grants = grants
+        self._host_id = host_id
         self.counters = BrokerCounters()
         self._tls = tls
         self._bind = bind
@@ -119,6 +123,7 @@ class EmbeddedBroker:
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         broker = _DeviceBroker(self._bind, self._tls, self._process, self._authenticate, self._limits, self.counters)
         broker.grants = self._grants
+        broker.host = Host(self._host_id, clock.now_ms()) if self._host_id else None
         try:
             await broker.start()
         except BrokerError as error:
@@ -162,6 +167,8 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
 
     grants: Grants
     """Says which topics outside of its own subtree a device may publish to: those of a mapping it is the bridge of."""
+    host: Host | None
+    """What Sparkplug's edge nodes are told, when they ask, about who is there."""
 
     def __init__(
         self,
@@ -421,8 +428,19 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
     async def retain_message(self, *_: object, **__: object) -> None:
         """Keep nothing: no device may read another's topics, and the pipeline has it already."""
 
-    async def _publish_retained_messages_for_subscription(self, *_: object) -> None:
-        """Send nothing: nothing is retained."""
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        """Tell an edge node that its host is there, as long as this broker is; nothing else is retained."""
+        bound, (topic_filter, quality) = session.client_id, subscription
+        if self.host is None or not topics.matches(topic_filter, self.host.topic) or bound not in self._sessions:
+            return
+        state = self.host.state(is_online=True)
+        # On its own: the node's answer is read by the task that waits here.
+        telling = asyncio.ensure_future(
+            self._sessions[bound][1].mqtt_publish(state.topic, state.payload, min(quality, 1), retain=True)
+        )
+        telling.add_done_callback(_seen)
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Subscribe a session to a filter of its own device; return the QoS granted, or 0x80."""

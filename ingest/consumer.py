@@ -21,7 +21,8 @@ from ingest.endpoint import Endpoint
 from ingest.link import QOS_2, Link, LinkLost, acknowledgements
 from ingest.publisher import Outgoing
 from ingest.sender import Sender
-from kernel import log
+from ingest.sparkplug.host import Host, denies
+from kernel import clock, log
 from kernel.errors import Unavailable
 
 FILTERS: Final = (
@@ -48,7 +49,8 @@ class Terms:
     ``more``: filters beside those of the contract, which may change (``Consumer.follow``), and which the broker may
     refuse without harm to the others; ``retired``: such as our session may still hold and must not.
     ``group``: share the load with other intakes of this name (``$share``). ``session_s``: how long the broker
-    keeps our session, and with it the messages, after we are gone.
+    keeps our session, and with it the messages, after we are gone. ``host_id``: under which name to tell Sparkplug's
+    edge nodes, retained, whether we are there; empty: not to tell.
     """
 
     client_id: str = "fixwright-ingest"
@@ -62,6 +64,7 @@ class Terms:
     max_packet: int = 16 * 2**20
     topic_aliases: int = 0
     watches_drops: bool = True
+    host_id: str = ""
 
 
 @dataclass(slots=True)
@@ -161,6 +164,8 @@ class _Connection:
         self._terms = terms
         self._counters = counters
         self._unreleased = unreleased
+        self._host = Host(terms.host_id, clock.now_ms()) if terms.host_id else None
+        self._aside = {*([DROPS] if terms.watches_drops else []), *([self._host.topic] if self._host else [])}
         self._link = Link(self._messages, self._packet, max_packet=terms.max_packet, topic_aliases=terms.topic_aliases)
         self._gatherer = Gatherer[int](process, self._durable, limits=limits, counters=counters, room=self._link.resume)
         self.sender = Sender(self._link.write)
@@ -202,6 +207,7 @@ class _Connection:
         # The answer to this lies behind the messages the broker kept for us, so nobody waits for it here.
         self._link.write(self._subscribe_packet().write())
         self.follow(self._terms.retired, more)
+        self._tell_state(is_online=True)
         async with asyncio.TaskGroup() as tasks:
             pump = tasks.create_task(_caught(self._gatherer.run()))
             pinger = tasks.create_task(self._ping())
@@ -221,6 +227,7 @@ class _Connection:
             raise failure
         if self._link.lost.done():
             raise self._link.lost.result()
+        self._tell_state(is_online=False)
         self._link.close()
 
     def follow(self, before: Iterable[str], after: Iterable[str]) -> None:
@@ -234,14 +241,23 @@ class _Connection:
             names = [self._shared(name) for name in gone]
             self._link.write(mqtt5.UnsubscribePacket(self.sender.next_id(), names).write())
 
+    def _tell_state(self, *, is_online: bool) -> None:
+        if self._host is not None:
+            self.sender.publish(self._host.state(is_online=is_online))
+
     def abort(self) -> None:
         """End the connection if it still stands, and with it what waits to be sent."""
         self._link.abort()
         self.sender.fail()
 
     def _connect_packet(self, endpoint: Endpoint) -> mqtt5.ConnectPacket:
+        will = None
+        if self._host is not None:
+            away = self._host.state(is_online=False)
+            will = mqtt5.Will(away.topic, payload=away.payload, qos=QoS.AT_LEAST_ONCE, retain=True)
         return mqtt5.ConnectPacket(
             self._terms.client_id,
+            will=will,
             username=endpoint.username,
             password=None if endpoint.password is None else endpoint.password.encode(),
             clean_start=False,
@@ -256,6 +272,8 @@ class _Connection:
         filters = [self._filter(name) for name in self._terms.filters]
         if self._terms.watches_drops:
             filters.append(mqtt5.TopicFilter(DROPS, max_qos=QoS.AT_MOST_ONCE))
+        if self._host is not None:
+            filters.append(mqtt5.TopicFilter(self._host.topic, max_qos=QoS.AT_MOST_ONCE))
         return mqtt5.SubscribePacket(self.sender.next_id(), filters)
 
     def _filter(self, name: str) -> mqtt5.TopicFilter:
@@ -304,7 +322,7 @@ class _Connection:
                 self._link.abandon(LinkLost("the broker has fallen silent"), DisconnectReasonCode.KEEP_ALIVE_TIMEOUT)
 
     def _messages(self, names: list[str], payloads: list[bytes], handles: list[int], retained: list[int]) -> None:
-        if max(handles) >= QOS_2 or (self._terms.watches_drops and DROPS in names):
+        if max(handles) >= QOS_2 or not self._aside.isdisjoint(names):
             kept = [row for row, name in enumerate(names) if self._is_news(name, payloads[row], handles[row])]
             retained = [place for place, row in enumerate(kept) if row in set(retained)]
             names, payloads = [names[row] for row in kept], [payloads[row] for row in kept]
@@ -315,10 +333,15 @@ class _Connection:
                 self._link.pause()
 
     def _is_news(self, name: str, payload: bytes, handle: int) -> bool:
-        """Take the broker's own count aside, and the second copy of a QoS 2 message not yet released."""
+        """Take aside the broker's own count, our own state, and the second copy of a QoS 2 message not yet released."""
         if name == DROPS:
             if payload.isdigit():
                 self._counters.dropped_by_broker, self._counters.hears_drops = int(payload), True
+            return False
+        if self._host is not None and name == self._host.topic:
+            # The last will of the connection before this one may come late, and would stay.
+            if denies(payload):
+                self._tell_state(is_online=True)
             return False
         if handle < QOS_2:
             return True

@@ -207,7 +207,12 @@ class Ingest:
 
     def _consumer(self) -> Consumer:
         mapper = self._pipeline.mapper
-        terms = Terms(receive_maximum=self._settings.mqtt_receive_maximum, more=mapper.filters, retired=mapper.retired)
+        terms = Terms(
+            receive_maximum=self._settings.mqtt_receive_maximum,
+            more=mapper.filters,
+            retired=mapper.retired,
+            host_id=self._settings.sparkplug_host_id,
+        )
         where = endpoint.parse(self._settings.mqtt_url or "")
         return Consumer(where, self._belt, terms=terms, limits=self._limits())
 
@@ -217,7 +222,13 @@ class Ingest:
 
         tls, grants = tls_of(self._settings), self._pipeline.mapper.may_publish
         return EmbeddedBroker(
-            self._settings.mqtt_bind, self._belt, self._recognise, limits=self._limits(), tls=tls, grants=grants
+            self._settings.mqtt_bind,
+            self._belt,
+            self._recognise,
+            limits=self._limits(),
+            tls=tls,
+            grants=grants,
+            host_id=self._settings.sparkplug_host_id,
         )
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     mqtt_receive_maximum: int = Field(
         20000, ge=100, le=65535, description="Unacknowledged messages the broker may have in flight to us."
     )
+    sparkplug_host_id: str = Field(
+        "fixwright",
+        pattern="^[^+#/\\x00-\\x1f]{0,60}$",
+        description="Name under which Sparkplug edge nodes find this host, spBv1.0/STATE/…; empty: it does not say.",
+    )
     batch_messages: int = Field(10000, ge=1, le=60000, description="Messages gathered into one batch at most.")
     batch_wait_ms: int = Field(
         20, ge=0, le=1000, description="How long a batch waits for more messages, in milliseconds."

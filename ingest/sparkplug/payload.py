@@ -124,9 +124,9 @@ def read(message: int, topic: str, payload: bytes) -> Said:
     return Said(message, verb, group, node, device, ts_ms, seq, metrics, _digest(topic, payload))
 
 
-def written(metrics: list[tuple[str, int, str, Scalar]], *, ts_ms: int) -> bytes:
-    """Return a payload for a node; a metric is (name, datatype, field of its value, value)."""
-    payload = Payload(timestamp=ts_ms)
+def written(metrics: list[tuple[str, int, str, Scalar]], *, ts_ms: int, seq: int | None = None) -> bytes:
+    """Return a payload; a metric is (name, datatype, field of its value, value). Commands bear no ``seq``."""
+    payload = Payload(timestamp=ts_ms, seq=seq)
     for name, datatype, field, value in metrics:
         metric = payload.metrics.add(name=name, timestamp=ts_ms, datatype=datatype)
         setattr(metric, field, value)
