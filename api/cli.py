@@ -74,7 +74,7 @@ def up(
 
     Example: fixwright up --demo
     """
-    from api import compose, server
+    from api import compose, health, server
     from ingest import run as ingest_run
 
     settings = _settings()
@@ -96,6 +96,7 @@ def up(
         parts.callback(ingest.stop)
         ingest.start()
         runtime.ingest = ingest
+        health.watch(ingest)
         runtime.checks["ingest"] = ingest.trouble
         worker = compose.worker_of(runtime.sessions)
         parts.callback(worker.stop)
@@ -134,7 +135,7 @@ def ingest() -> None:
 
     Example: FIXWRIGHT_MQTT_URL=mqtt://_fixwright:secret@broker:1883 fixwright ingest
     """
-    from api import compose, intake_server
+    from api import compose, health, intake_server
     from ingest import run as ingest_run
 
     settings = _settings()
@@ -145,6 +146,7 @@ def ingest() -> None:
         parts.callback(edge.stop)
         edge.start()
         runtime.ingest, runtime.checks["ingest"] = edge, edge.trouble
+        health.watch(edge)
         if settings.intake_bind is not None:
             parts.enter_context(intake_server.serving(runtime, settings.intake_bind))
         stopping.wait()

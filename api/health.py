@@ -2,15 +2,31 @@
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, Histogram, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.access import Parts, open_to_all
+from ingest.run import Ingest
 
 router = APIRouter(tags=["health"])
 
 _SECONDS = Histogram("fixwright_http_seconds", "Time to answer a request.", ["method", "route", "status"])
+
+_INTAKE = {
+    "received": Gauge("fixwright_intake_received", "Messages received over MQTT since the start."),
+    "waiting": Gauge("fixwright_intake_waiting", "Messages received and not yet durable."),
+    "lag": Gauge("fixwright_intake_lag_seconds", "How long messages wait to be stored."),
+    "over": Gauge("fixwright_intake_over_limit", "Messages over a limit since the start."),
+}
+
+
+def watch(ingest: Ingest) -> None:
+    """Let the figures of this process tell of its data path."""
+    _INTAKE["received"].set_function(lambda: ingest.counters.received)
+    _INTAKE["waiting"].set_function(lambda: ingest.waiting)
+    _INTAKE["lag"].set_function(ingest.lag_s)
+    _INTAKE["over"].set_function(lambda: ingest.over_limit)
 
 
 def measure(request: Request, status: int, seconds: float) -> None:

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     NO_DECODER = "no_decoder"
     FOREIGN_MAPPING = "foreign_mapping"
+    OVER_LIMIT = "over_limit"
     NOT_BORN = "not_born"
     OUT_OF_SEQUENCE = "out_of_sequence"
     UNKNOWN_ALIAS = "unknown_alias"

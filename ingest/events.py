@@ -1,4 +1,4 @@
-"""What happens to mappings, as others hear of it."""
+"""What happens to mappings and to the intake itself, as others hear of it."""
 
 from dataclasses import dataclass
 
@@ -8,3 +8,15 @@ class MappingChanged:
     """A payload mapping was added, changed, switched or rolled back; ingest reads all of them again."""
 
     mapping_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeFellBehind:
+    """Messages wait longer to be stored than they may: ``lag_s`` seconds when it was noticed."""
+
+    lag_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeCaughtUp:
+    """Messages no longer wait too long to be stored."""

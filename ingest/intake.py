@@ -6,6 +6,7 @@ about once a second; a crash forgets a second of counting, all columns alike, so
 Beside each device's line stands the sum of its org unit, written in the same transaction: pages add those up.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -56,6 +57,11 @@ class Tally:
     def rejected(self, device_id: int, received_ms: int) -> None:
         """Count a message that was set aside."""
         self._one(device_id, _REJECTED, received_ms, 1)
+
+    def refused(self, counts: Iterable[tuple[int, int]], received_ms: int) -> None:
+        """Count (device id, how many) messages that were over a limit."""
+        for device_id, count in counts:
+            self._one(device_id, _REJECTED, received_ms, count)
 
     def write(self, session: Session) -> None:
         """Write what was counted; it is forgotten by ``written``, after the commit."""

@@ -16,11 +16,12 @@ from typing import Final
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
-from ingest import crash, device_alarms, drops, newcomers, publisher, rejected, status, topics
+from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
+from ingest.events import IntakeCaughtUp, IntakeFellBehind
 from ingest.intake import NOBODY, Tally
 from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
@@ -29,7 +30,7 @@ from ingest.publisher import Outgoing
 from ingest.registry import Registry
 from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
-from kernel import clock, db, log
+from kernel import clock, db, events, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
@@ -50,7 +51,12 @@ class Pipeline:
     """The data path of one process. For one thread at a time, and one more that only calls ``decode``."""
 
     def __init__(
-        self, sessions: sessionmaker[Session], store: TelemetryStore, *, patience: Patience | None = None
+        self,
+        sessions: sessionmaker[Session],
+        store: TelemetryStore,
+        *,
+        patience: Patience | None = None,
+        terms: fairuse.Terms | None = None,
     ) -> None:
         self.registry = Registry()
         self.rules = Evaluator()
@@ -63,11 +69,23 @@ class Pipeline:
         self._decoding = threading.Lock()
         self._resolver = Resolver(self.registry, self._name)
         self._sparkplug = Follower(self.registry, self._newest)
+        self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._ear = Ear()
         self._tally = Tally()
         self._presence = status.Presence()
         self._books_due_s = 0.0
         self._drops: dict[str, int] = {}
+
+    @property
+    def over_limit(self) -> int:
+        """Messages that were over a limit since the start."""
+        return self._fairness.refused
+
+    def tell_lag(self, lag_s: float | None, now: datetime) -> None:
+        """Tell that messages wait too long to be stored, or with None that they no longer do."""
+        with db.transaction(self._sessions) as session:
+            event = IntakeCaughtUp() if lag_s is None else IntakeFellBehind(round(lag_s))
+            events.emit(session, event, subject="ingest", at=now, actor="system")
 
     def load(self) -> None:
         """Read devices, series, rules and their states; run the timers that are overdue (A19)."""
@@ -120,6 +138,8 @@ class Pipeline:
         resolved = self._resolver.resolve(batch, decoded, clock.now())
         if followed is not None:
             resolved.join(followed)
+        if not replays:
+            self._fairness.hold_back(resolved)
         if resolved.fresh_assets:
             self._reload_rules(asset_ids=resolved.fresh_assets)
         crash.here("before_store")
@@ -180,7 +200,7 @@ class Pipeline:
             used = [number for message, number in enumerate(replays) if message not in refused]
             rejected.settle(session, used, [(replays[one], reject) for one, reject in refused.items()], now=now)
         else:
-            rejected.keep(session, [reject for _, reject in kept])
+            rejected.keep(session, [reject for _, reject in kept] + resolved.over_kept)
         return news
 
     def _name(self, pairs: Sequence[Pair]) -> dict[Pair, int]:
@@ -240,6 +260,7 @@ class Pipeline:
             tally.stored(device_id, latest_ms)
         for reject in resolved.rejects:
             tally.rejected(self._resolver.device_of(reject), latest_ms)
+        tally.refused(resolved.over, latest_ms)
         self._presence.heard(heard, latest_ms)
         self._presence.skewed(resolved.skews)
         self.registry.stands(resolved.standing)

@@ -84,6 +84,12 @@ WORDS: Final[dict[Reason, tuple[str, str]]] = {
         noop("No decoder for raw bytes"),
         noop("Give the type of the device's asset a decoder; then replay the message."),
     ),
+    Reason.OVER_LIMIT: (
+        noop("Over the limit"),
+        noop(
+            "Let the device send less, or raise the limit; of a flood a few bodies a minute are kept, all are counted."
+        ),
+    ),
     Reason.FOREIGN_MAPPING: (
         noop("Not a device of this mapping"),
         noop("A mapping speaks for devices of its own org unit and those below."),

@@ -131,6 +131,11 @@ class Registry:
         """Return the key of a device."""
         return self._keys.get(device_id)
 
+    def company_of(self, device_id: int) -> int:
+        """Return the company that a device belongs to, 0 where it is gone."""
+        device = self._devices.get(self._keys.get(device_id, ""))
+        return 0 if device is None else device.company_id
+
     def asset_of(self, device_id: int) -> int | None:
         """Return the asset that a device measures."""
         device = self._devices.get(self._keys.get(device_id, ""))

@@ -37,6 +37,8 @@ class Reject:
     detail: str
     device_key: str | None
     unit_id: int | None
+    times: int = 1
+    """More than one where it stands for others that came with it and are not kept."""
 
     @property
     def digest(self) -> bytes:
@@ -55,9 +57,9 @@ def keep(session: Session, rejects: Sequence[Reject]) -> None:
     for reject in rejects:
         digest = reject.digest
         if digest in rows:
-            rows[digest]["repeats"] = int(str(rows[digest]["repeats"])) + 1
+            rows[digest]["repeats"] = int(str(rows[digest]["repeats"])) + reject.times
             continue
-        rows[digest] = _row(reject) | {"digest": digest, "repeats": 1}
+        rows[digest] = _row(reject) | {"digest": digest, "repeats": reject.times}
     if not rows:
         return
     statement = upsert(RejectedMessage)

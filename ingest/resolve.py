@@ -33,6 +33,7 @@ class Resolved:
     id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
     ``standing``: (device id, code) → raised, what mapped messages said last; ``echoes``: devices that said nothing new;
     ``newcomers``: devices nobody knows that a mapping proposes, each with the topic it was found in.
+    ``over``: (device id, how many) messages over its limit; ``over_kept``: those of them that are kept.
     ``followed``: where the batch leaves Sparkplug's nodes, if it speaks of any.
     """
 
@@ -55,11 +56,14 @@ class Resolved:
     echoes: list[int] = field(default_factory=list)
     newcomers: dict[Source, str] = field(default_factory=dict)
     followed: Followed | None = None
+    over: list[tuple[int, int]] = field(default_factory=list)
+    over_kept: list[Reject] = field(default_factory=list)
 
     @property
     def is_more_than_readings(self) -> bool:
         """Whether anything is to be written besides readings and what rules make of them."""
-        return bool(self.reports or self.statuses or self.attributes or self.rejects or self.followed)
+        said = self.reports or self.statuses or self.attributes or self.followed
+        return bool(said or self.rejects or self.over_kept)
 
     def join(self, followed: Followed) -> None:
         """Take over what Sparkplug's nodes said besides readings."""
@@ -242,9 +246,10 @@ class Resolver:
         once: dict[tuple[int, Reason], Rejected] = {}
         for reject in rejects:
             once.setdefault((reject.message, reject.reason), reject)
-        return [(reject.message, self._whole(batch, reject)) for reject in once.values()]
+        return [(reject.message, self.whole(batch, reject)) for reject in once.values()]
 
-    def _whole(self, batch: Batch, reject: Rejected) -> Reject:
+    def whole(self, batch: Batch, reject: Rejected) -> Reject:
+        """Return a reject with its bytes."""
         device = self.registry.device_by_key(reject.device)
         return Reject(
             topic=batch.topics[reject.message],

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import identity
 from assets.identity import Admission, Login
-from ingest import belt, endpoint
+from ingest import belt, endpoint, fairuse
 from ingest.batch import Batch, IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
 from ingest.credentials import Checker
@@ -54,7 +54,7 @@ class Ingest:
         self._settings = settings
         self._store = store
         self._patience = Patience()
-        self._pipeline = Pipeline(sessions, store, patience=self._patience)
+        self._pipeline = Pipeline(sessions, store, patience=self._patience, terms=fairuse.Terms.of(settings))
         self._checker = Checker()
         self._belt = belt.Belt(self._pipeline)
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
@@ -65,6 +65,7 @@ class Ingest:
         self._failure: str | None = None
         self._tick_trouble: str | None = None
         self._submissions: Submissions | None = None
+        self._is_behind = False
 
     # For the process --------------------------------------------------------------------------------------------
 
@@ -100,7 +101,26 @@ class Ingest:
             return "ingest is not running"
         if isinstance(self._edge, Consumer) and not self._edge.counters.is_connected:
             return f"the MQTT broker is not connected: {self._edge.counters.last_error or 'not yet'}"
+        lag_s = self.lag_s()
+        if lag_s > self._settings.lag_alarm_s:
+            return f"ingest is behind: messages wait {lag_s:.0f} s to be stored"
         return self._tick_trouble
+
+    def lag_s(self) -> float:
+        """Return how long messages wait to be stored, in seconds; 0 when none waits."""
+        counters = self.counters
+        return counters.lag_ms / 1000 if counters.waiting else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many messages were received, over MQTT and HTTP, and are not yet durable."""
+        handed = 0 if self._submissions is None else self._submissions.waiting
+        return self.counters.waiting + handed
+
+    @property
+    def over_limit(self) -> int:
+        """How many messages were over a limit since the start."""
+        return self._pipeline.over_limit
 
     def healthy(self) -> bool:
         """Return whether nothing is wrong."""
@@ -283,6 +303,11 @@ class Ingest:
                 self._edge.publish(message)
         await self._belt.between(lambda: self._pipeline.see_who_was_not_born(clock.now()))
         await self._belt.between(lambda: self._pipeline.keep_books(clock.now()))
+        lag_s = self.lag_s()
+        if self._is_behind is not (lag_s > self._settings.lag_alarm_s):
+            behind_s = None if self._is_behind else lag_s
+            await self._belt.between(lambda: self._pipeline.tell_lag(behind_s, clock.now()))
+            self._is_behind = not self._is_behind
         if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
             broker, said = self._edge.broker, self._edge.counters.dropped_by_broker
             await self._belt.between(lambda: self._pipeline.note_drops(broker, said, clock.now()))

@@ -77,6 +77,24 @@ class Settings(BaseSettings):
     batch_wait_ms: int = Field(
         20, ge=0, le=1000, description="How long a batch waits for more messages, in milliseconds."
     )
+    limit_device_messages: float = Field(
+        100, ge=0, description="Messages a second a device may send on average; 0 for no limit."
+    )
+    limit_device_points: float = Field(
+        5000, ge=0, description="Readings a second a device may send on average; 0 for no limit."
+    )
+    limit_company_messages: float = Field(
+        0, ge=0, description="Messages a second all devices of a company may send together; 0 for no limit."
+    )
+    limit_company_points: float = Field(
+        0, ge=0, description="Readings a second all devices of a company may send together; 0 for no limit."
+    )
+    limit_burst_s: float = Field(
+        3600, gt=0, description="How many seconds' worth of these may come at once, as after an outage."
+    )
+    lag_alarm_s: float = Field(
+        60, gt=0, description="Ingest is not well when messages wait longer than this to be stored, in seconds."
+    )
     http_bind: Bind = Field("127.0.0.1:8000", description="Address of the web server.")
     intake_bind: BindOrNone = Field(
         None,

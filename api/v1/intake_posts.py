@@ -26,6 +26,7 @@ from assets.identity import Login
 from ingest import csvrows, lines
 from ingest.batch import Batch
 from ingest.decode import MAX_PAYLOAD
+from ingest.decoded import Reason
 from ingest.fates import Fates
 from ingest.run import Ingest
 from ingest.topics import ROOT
@@ -44,6 +45,7 @@ _JOINT: Final = "~"
 """Stands between user name and password in a bearer token; no password we draw holds one."""
 _WRONG: Final = i18n.noop("The device key or its password is wrong.")
 _NOTHING: Final = i18n.noop("Nothing of it could be used; it was set aside.")
+_OVER: Final = i18n.noop("The device or its company sends more than it may. Send this again later, and less at once.")
 _ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
 
 Precision = Literal["ns", "us", "ms", "s"]
@@ -173,9 +175,13 @@ async def _many(request: Request, parts: Runtime, topic: str, numbered: list[tup
 
 async def _stored(request: Request, ingest: Ingest, batch: Batch, numbers: Sequence[int | None]) -> Answer:
     """Hand a batch over, wait until it is durable, and say what became of it."""
-    said = _said(await asyncio.wrap_future(ingest.submit(batch)), numbers)
+    fates = await asyncio.wrap_future(ingest.submit(batch))
+    said = _said(fates, numbers)
     if said.rejected < said.received:
         return said
+    if all(one.reason is Reason.OVER_LIMIT for rejects in fates.rejects for one in rejects):
+        headers = {"Retry-After": "60"}
+        return problems.answer(request, 429, i18n.gettext(_OVER), headers=headers, **said.model_dump())
     return problems.answer(request, 422, i18n.gettext(_NOTHING), **said.model_dump())
 
 
