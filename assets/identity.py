@@ -11,7 +11,7 @@ name is simply understood.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -40,12 +40,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a connection shows. ``common_name`` is that of a certificate whose chain was verified, or None."""
+    """What a connection shows. ``common_name`` is that of ``certificate`` (DER), whose chain was verified."""
 
     user: str
     password: str
     client_id: str
     common_name: str | None = None
+    certificate: bytes | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

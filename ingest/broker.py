@@ -295,7 +295,9 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
             raise AMQTTError("MQTT 5 is not spoken here")
         line, incoming = await DeviceLine.init_from_connect(BufferReader(connect), writer, self.plugins_manager)
         given = incoming.client_id
-        shown = Login(incoming.username or "", incoming.password or "", given, self._common_name(writer))
+        name = self._common_name(writer)
+        certificate = writer.peer_certificate_der if name is not None else None
+        shown = Login(incoming.username or "", incoming.password or "", given, name, certificate)
         admission = self._authenticate_device(shown)
         if admission is None:
             await self._refuse(writer, BAD_USERNAME_PASSWORD, "wrong user name, password or certificate", incoming)

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import identity
-from assets.identity import Admission, Login
+from assets.identity import Login
 from ingest import belt, endpoint, fairuse
 from ingest.batch import Batch, IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
-from ingest.credentials import Checker
 from ingest.decoded import Source
+from ingest.doorway import Doorway
 from ingest.fates import Fates
 from ingest.patience import TRANSIENT, Patience
 from ingest.pipeline import Pipeline
@@ -55,7 +54,7 @@ class Ingest:
         self._store = store
         self._patience = Patience()
         self._pipeline = Pipeline(sessions, store, patience=self._patience, terms=fairuse.Terms.of(settings))
-        self._checker = Checker()
+        self._doorway = Doorway(self._pipeline.registry, sessions, settings)
         self._belt = belt.Belt(self._pipeline)
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
         self._started: Future[None] = Future()
@@ -244,7 +243,7 @@ class Ingest:
         return EmbeddedBroker(
             self._settings.mqtt_bind,
             self._belt,
-            self._recognise,
+            self._doorway.recognise,
             limits=self._limits(),
             tls=tls,
             grants=grants,
@@ -262,13 +261,6 @@ class Ingest:
     def _limits(self) -> Limits:
         messages, wait_ms = self._settings.batch_messages, self._settings.batch_wait_ms
         return Limits(messages=messages, wait_ms=wait_ms, overlap=belt.OVERLAP)
-
-    def _recognise(self, login: Login) -> Admission | None:
-        device = self._pipeline.registry.device_by_key(login.key)
-        if device is None or device.is_revoked:
-            return None
-        now, is_right = clock.now(), self._checker.is_right
-        return identity.admit(device.credentials, login, key=device.key, now=now, is_right=is_right)
 
     # Beside the path --------------------------------------------------------------------------------------------
 
@@ -293,10 +285,9 @@ class Ingest:
     async def _look(self) -> None:
         """See what people changed, try again what they asked for, and write the books."""
         changed = await self._belt.between(lambda: self._pipeline.follow_changes(clock.now()))
-        if self._edge is not None and not isinstance(self._edge, Consumer):
-            for device in changed.cut:
-                self._edge.disconnect(device)
-        elif self._edge is not None and (changed.mappings or changed.devices):
+        self._doorway.end(changed.cut, None if isinstance(self._edge, Consumer) else self._edge)
+        await self._doorway.meet()
+        if isinstance(self._edge, Consumer) and (changed.mappings or changed.devices):
             self._edge.follow(self._pipeline.mapper.filters)
         for message in await self._belt.between(self._pipeline.replay):
             if self._edge is not None:

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     broker_secret: SecretStr | None = Field(
         None, description="What EMQX must show to ask who may connect; its two addresses are closed when empty."
     )
+    emqx_api_url: SecretStr | None = Field(
+        None, description="EMQX's management API, http://key:secret@host:18083, to end connections of revoked devices."
+    )
     mqtt_receive_maximum: int = Field(
         20000, ge=100, le=65535, description="Unacknowledged messages the broker may have in flight to us."
     )

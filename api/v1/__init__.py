@@ -11,8 +11,11 @@ NOUNS: tuple[str, ...] = (
     "applications",
     "assets",
     "audit",
+    "broker",
     "checklists",
     "deliveries",
+    "enrolments",
+    "device_import",
     "devices",
     "events",
     "intake",
@@ -22,6 +25,7 @@ NOUNS: tuple[str, ...] = (
     "parts",
     "places",
     "plans",
+    "provision",
     "ranges",
     "rejected",
     "requests",
@@ -39,6 +43,15 @@ NOUNS: tuple[str, ...] = (
 )
 
 
+MACHINES: frozenset[str] = frozenset({"broker", "provision"})
+"""Nouns that brokers and devices ask, who are no account: what asking again means is part of what is asked."""
+
+
 def routers() -> list[APIRouter]:
     """Return the router of every noun, in a fixed order; their POSTs honour ``Idempotency-Key``."""
-    return [idempotency.remembering(import_module(f"api.v1.{noun}").router) for noun in NOUNS]
+    return [_router(noun) for noun in NOUNS]
+
+
+def _router(noun: str) -> APIRouter:
+    found: APIRouter = import_module(f"api.v1.{noun}").router
+    return found if noun in MACHINES else idempotency.remembering(found)

@@ -1,6 +1,6 @@
 """Devices over JSON: registered, given credentials, bound to assets, shut out."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -49,6 +49,10 @@ class DeviceOut(BaseModel):
     attributes: dict[str, Any]
     created_at: datetime
     revoked_at: datetime | None
+    client_id: str | None = Field(description="The one MQTT client id it may use; any when null.")
+    accepts_certificate: bool = Field(description="Whether a trusted certificate with its key as common name does.")
+    password_changed_at: datetime | None
+    previous_until: datetime | None = Field(description="Until when the password before works too.")
     asset_id: int | None = None
 
 
@@ -56,6 +60,9 @@ class Issued(DeviceOut):
     """A device with its credentials. The password is shown this once and kept as a hash only."""
 
     username: str
+    second_username: str | None = Field(
+        description="While a rotation overlaps: the name under which a Mosquitto broker knows the new password."
+    )
     password: str
     topic: str
 
@@ -92,10 +99,18 @@ class Replace(BaseModel):
     at: AwareDatetime | None = None
 
 
-class Rename(BaseModel):
-    """A device's new name."""
+class Change(BaseModel):
+    """What to change of a device; what is left out stays."""
 
-    name: str
+    name: str | None = None
+    client_id: str | None = Field(None, description="The one MQTT client id it may use; null for any.")
+    accepts_certificate: bool | None = None
+
+
+class Rotate(BaseModel):
+    """How long the password before works too; not at all unless given."""
+
+    overlap_hours: int = Field(0, ge=0, le=2160)
 
 
 @router.get("")
@@ -153,10 +168,15 @@ def device(db: Db, viewer: Reader, device_id: int) -> DeviceOut:
 
 
 @router.patch("/{device_id}")
-def rename(db: Db, viewer: Writer, device_id: int, body: Rename) -> DeviceOut:
-    """Give a device another name; its key stays."""
-    found = mine(db, viewer, device_id)
-    devices.rename(db, found, body.name, actor=viewer.actor, now=clock.now())
+def change(db: Db, viewer: Writer, device_id: int, body: Change) -> DeviceOut:
+    """Give a device another name, bind it to a client id, or let a certificate stand for it; its key stays."""
+    found, now = mine(db, viewer, device_id), clock.now()
+    if body.name is not None:
+        devices.rename(db, found, body.name, actor=viewer.actor, now=now)
+    if "client_id" in body.model_fields_set:
+        credentials.bind_client(db, found, body.client_id, actor=viewer.actor, now=now)
+    if body.accepts_certificate is not None:
+        credentials.accept_certificate(db, found, body.accepts_certificate, actor=viewer.actor, now=now)
     return _now(db, found)
 
 
@@ -181,18 +201,30 @@ def history(db: Session, viewer: Viewer, found: Device) -> list[Binding]:
 
 
 @router.post("/{device_id}/rotate")
-def rotate(db: Db, viewer: Writer, device_id: int, response: Response) -> Issued:
-    """Give a device another password; a connection opened with the one before is cut."""
+def rotate(db: Db, viewer: Writer, device_id: int, response: Response, body: Rotate | None = None) -> Issued:
+    """Give a device another password. The one before is void at once, or works on for some hours."""
     response.headers["Cache-Control"] = "no-store"
     found = mine(db, viewer, device_id)
-    return _issued(db, found, new_password(db, viewer, found))
+    return _issued(db, found, new_password(db, viewer, found, overlap_hours=body.overlap_hours if body else 0))
 
 
-def new_password(db: Session, viewer: Viewer, found: Device) -> str:
+def new_password(db: Session, viewer: Viewer, found: Device, *, overlap_hours: int = 0) -> str:
     """Draw another password for a device, keep its hash, and return it this once."""
-    password = passwords.draw()
-    credentials.issue(db, found, passwords.hashed(password), actor=viewer.actor, now=clock.now())
+    password, now = passwords.draw(), clock.now()
+    if overlap_hours:
+        keep, stored = timedelta(hours=overlap_hours), passwords.hashed(password)
+        credentials.rotate(db, found, stored, keep=keep, actor=viewer.actor, now=now)
+    else:
+        credentials.issue(db, found, passwords.hashed(password), actor=viewer.actor, now=now)
     return password
+
+
+@router.post("/{device_id}/end_overlap")
+def end_overlap(db: Db, viewer: Writer, device_id: int) -> DeviceOut:
+    """Void the password before at once."""
+    found = mine(db, viewer, device_id)
+    credentials.end_overlap(db, found, actor=viewer.actor, now=clock.now())
+    return _now(db, found)
 
 
 @router.post("/{device_id}/revoke")
@@ -276,6 +308,7 @@ def _now(db: Session, device: Device) -> DeviceOut:
 def _shown(device: Device, binding: Binding | None) -> DeviceOut:
     made = DeviceOut.model_validate(device)
     made.asset_id = binding.asset_id if binding else None
+    made.previous_until = device.previous_until if device.credentials.previous(clock.now()) else None
     return made
 
 
@@ -283,6 +316,7 @@ def _issued(db: Session, device: Device, password: str) -> Issued:
     return Issued(
         **_now(db, device).model_dump(),
         username=device.key,
+        second_username=device.password_alias,
         password=password,
         topic=f"fw/v1/{device.key}/telemetry",
     )

@@ -14,6 +14,7 @@ FEATURES: tuple[str, ...] = (
     "checklists",
     "compare",
     "deliveries",
+    "enrolments",
     "devices",
     "dispatch",
     "ingest",

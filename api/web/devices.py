@@ -16,7 +16,7 @@ from api.runtime import Runtime
 from api.v1 import devices as v1
 from api.v1 import telemetry as readings
 from api.web import forms, pages
-from assets import applications, devices, listing, types
+from assets import applications, credentials, devices, listing, types
 from assets.models import Asset, Device
 from ingest.models import IntakeCount, RejectedMessage
 from kernel import clock, i18n
@@ -30,6 +30,15 @@ router = APIRouter()
 Reader = Annotated[Viewer, needs("assets.read")]
 Writer = Annotated[Viewer, needs("devices.write")]
 A_PAGE = 50
+OVERLAPS = (
+    (0, i18n.noop("It is void at once")),
+    (1, i18n.noop("It works for 1 hour more")),
+    (24, i18n.noop("It works for 1 day more")),
+    (168, i18n.noop("It works for 7 days more")),
+    (720, i18n.noop("It works for 30 days more")),
+    (2160, i18n.noop("It works for 90 days more")),
+)
+"""Hours for which the secret before goes on working, with their words."""
 SECRET = {"Cache-Control": "no-store"}
 
 
@@ -201,19 +210,58 @@ def _page(
         has_rejected=is_rejected is not None and viewer.may("ingest.read"),
         may_ingest=viewer.may("ingest.read"),
         may_write=viewer.may("devices.write"),
+        before_until=found.previous_until if found.credentials.previous(now) else None,
+        overlaps=forms.translated(OVERLAPS, request.state.language),
         errors=errors or {},
     )
 
 
 @router.post("/devices/{device_id}/rotate")
-def rotate(request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int) -> Response:
-    """Give a device another secret and show it, this once; the one before is void."""
+def rotate(
+    request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int, overlap: Annotated[str, Form()] = ""
+) -> Response:
+    """Give a device another secret and show it, this once; the one before is void, or works on for some hours."""
     found = v1.mine(db, viewer, device_id)
     try:
-        password = v1.new_password(db, viewer, found)
-    except Conflict as error:
+        hours = forms.whole(overlap, "overlap") or 0
+        if not 0 <= hours <= OVERLAPS[-1][0]:
+            raise Invalid("Choose at most {days} days.", field="overlap", days=90)  # noqa: TRY301 - beside the field
+        password = v1.new_password(db, viewer, found, overlap_hours=hours)
+    except (Invalid, Conflict) as error:
         return _again(request, db, parts, viewer, device_id, error)
     return _secret(request, parts, found, password)
+
+
+@router.post("/devices/{device_id}/end_overlap")
+def end_overlap(request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int) -> Response:
+    """Void the secret before at once."""
+    found = v1.mine(db, viewer, device_id)
+    try:
+        credentials.end_overlap(db, found, actor=viewer.actor, now=clock.now())
+    except Conflict as error:
+        return _again(request, db, parts, viewer, device_id, error)
+    return pages.go(f"/devices/{device_id}", notice=i18n.noop("Only the present secret works now."))
+
+
+class IdentityForm(BaseModel):
+    """What else has to fit before a device comes in."""
+
+    client_id: str = ""
+    certificate: str = ""
+
+
+@router.post("/devices/{device_id}/identity")
+def identity(
+    request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int, form: Annotated[IdentityForm, Form()]
+) -> Response:
+    """Bind a device to a client id, and say whether a certificate stands for it."""
+    found, now = v1.mine(db, viewer, device_id), clock.now()
+    try:
+        credentials.bind_client(db, found, form.client_id, actor=viewer.actor, now=now)
+        credentials.accept_certificate(db, found, bool(form.certificate), actor=viewer.actor, now=now)
+    except (Invalid, Conflict) as error:
+        return _again(request, db, parts, viewer, device_id, error)
+    return pages.go(f"/devices/{device_id}", notice=i18n.noop("Saved."))
 
 
 @router.post("/devices/{device_id}/revoke")

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.access import Db, needs
+from api.v1 import enrolments
 from api.v1 import types as v1
 from api.web import forms, pages
 from assets import listing, types
@@ -244,6 +245,8 @@ def _page(
         errors=errors or {},
         kinds=forms.translated(KIND_WORDS, request.state.language),
         may_write=_may_write(db, viewer),
+        enrolments=[one for one in enrolments.shown(db, viewer, type_id=kind.id, limit=20) if one.revoked_at is None],
+        sites=forms.options(listing.sites(db, viewer), request.state.language),
         **_choices(request, db, viewer),
     )
 

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import access
 from api.app import create
 from api.runtime import Runtime
-from assets import applications
+from assets import applications, enrolment
 from ingest import mappings
 from ingest.mappings import MappingDraft
 from ingest.models import RejectedMessage
@@ -215,6 +215,12 @@ def _application(session: Session, of: Company, _owner: Account, _: Known) -> in
                               name=f"{MARK} asks", said={"serial": MARK}, now=clock.now()).id  # fmt: skip
 
 
+def _enrolment(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    kind = factories.asset_type(session, of, f"type-{ids.token(64)}".lower())
+    return enrolment.offer_secret(session, ids.token(), asset_type=kind, unit=of.units[HERE], name=f"{MARK} secret",
+                                  needs_approval=True, actor="system", now=clock.now()).id  # fmt: skip
+
+
 def _tag(session: Session, of: Company, _owner: Account, _: Known) -> int:
     asset = factories.asset(session, of, HERE, name=f"{MARK} compressor")
     return factories.tag(session, of, HERE, on=asset).id
@@ -246,6 +252,7 @@ RECORDS: Mapping[str, Record] = {
     "delivery_id": Record(_delivery),
     "device_id": Record(_device),
     "digest": Record(lambda *_: "0" * 64),
+    "enrolment_id": Record(_enrolment),
     "entry_id": Record(_entry),
     "item_key": Record(lambda *_: "oil"),
     "location_id": Record(lambda session, of, *_: factories.location(session, of, HERE, name=f"{MARK} hall").id),
