@@ -6,6 +6,7 @@ The format is that of EMQX 5. Whatever goes wrong is answered with ``deny``, bec
 """
 
 import hmac
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +21,7 @@ from api.runtime import Runtime
 from assets import identity
 from assets.identity import Login
 from assets.models import Device
-from ingest import topics
+from ingest import mappings, topics
 from ingest.credentials import INGEST_USER, Checker
 from kernel import clock, log
 
@@ -83,9 +84,9 @@ Guarded = Annotated[bool, Depends(_is_guarded)]
 
 @router.post("/authentication", response_model_exclude_none=True)
 @open_to_all
-def authentication(parts: Parts, guarded: Guarded, body: Connecting) -> Verdict:
+def authentication(parts: Parts, guarded: Guarded, body: Connecting | None = None) -> Verdict:
     """Say whether a connection may come in, with the rights it has then."""
-    if not guarded:
+    if not guarded or body is None:
         return _unguarded()
     try:
         with parts.sessions() as session:
@@ -97,20 +98,22 @@ def authentication(parts: Parts, guarded: Guarded, body: Connecting) -> Verdict:
 
 @router.post("/authorization", response_model_exclude_none=True)
 @open_to_all
-def authorization(parts: Parts, guarded: Guarded, body: Using) -> Verdict:
+def authorization(parts: Parts, guarded: Guarded, body: Using | None = None) -> Verdict:
     """Say whether a connection may publish to a topic or subscribe to a filter."""
-    if not guarded:
+    if not guarded or body is None:
         return _unguarded()
     user, topic = _given(body.username), body.topic or ""
     if user == INGEST_USER:
         return Verdict(result="allow")
     key = identity.key_of(user)
-    if not topics.is_device_key(key) or not _reaches(key, body.action, topic):
+    if not topics.is_device_key(key):
         return DENY
     try:
         with parts.sessions() as session:
             live = select(Device.id).where(Device.key == key, Device.revoked_at.is_(None))
-            return Verdict(result="allow") if session.scalar(live) is not None else DENY
+            if session.scalar(live) is None:
+                return DENY
+            return Verdict(result="allow") if _reaches(session, key, body.action, topic) else DENY
     except (SQLAlchemyError, OSError) as error:
         _log.error("a topic was refused, because its device could not be looked up", reason=type(error).__name__)
         return DENY
@@ -129,7 +132,8 @@ def _admitted(session: Session, parts: Runtime, body: Connecting) -> Verdict:
     if admission is None:
         return DENY
     until = None if admission.until is None else int(admission.until.timestamp())
-    return Verdict(result="allow", is_superuser=False, expire_at=until, acl=_rules(device.key))
+    granted = [name for name, bridge in mappings.topics(session) if bridge == device.key]
+    return Verdict(result="allow", is_superuser=False, expire_at=until, acl=_rules(device.key, granted))
 
 
 def _platform(parts: Runtime, password: str) -> Verdict:
@@ -139,8 +143,8 @@ def _platform(parts: Runtime, password: str) -> Verdict:
     return Verdict(result="allow", is_superuser=True)
 
 
-def _rules(key: str) -> list[Rule]:
-    publishes = topics.patterns(key, topics.DEVICE_PUBLISHES, topics.SPARKPLUG_PUBLISHES)
+def _rules(key: str, granted: Sequence[str]) -> list[Rule]:
+    publishes = [*topics.patterns(key, topics.DEVICE_PUBLISHES, topics.SPARKPLUG_PUBLISHES), *granted]
     subscribes = topics.patterns(key, topics.DEVICE_SUBSCRIBES, topics.SPARKPLUG_SUBSCRIBES)
     return [
         *(Rule(permission="allow", action="publish", topic=name) for name in publishes),
@@ -149,10 +153,20 @@ def _rules(key: str) -> list[Rule]:
     ]
 
 
-def _reaches(key: str, action: str | None, topic: str) -> bool:
+def _reaches(session: Session, key: str, action: str | None, topic: str) -> bool:
     if action == "publish":
-        return topics.may_publish(key, topic)
+        return topics.may_publish(key, topic) or any(
+            bridge == key and _takes(name, topic) for name, bridge in mappings.topics(session)
+        )
     return action == "subscribe" and topics.may_subscribe(key, topic)
+
+
+def _takes(topic_filter: str, topic: str) -> bool:
+    """Return whether a topic filter, with ``#`` at its end or without, takes in a topic."""
+    if not topic_filter.endswith("/#"):
+        return topics.matches(topic_filter, topic)
+    levels = topic_filter.split("/")[:-1]
+    return topics.matches("/".join(levels), "/".join(topic.split("/")[: len(levels)]))
 
 
 def _given(text: str | None) -> str:

@@ -24,6 +24,11 @@ router = APIRouter(prefix="/devices")
 Writer = Annotated[Viewer, needs("devices.write")]
 A_PAGE = 50
 SECRET = {"Cache-Control": "no-store"}
+SAMPLE = """\
+key,name,asset,site,gateway,client_id,certificate
+press-7,Press 7 controller,PR-007,,,plc-7,
+press-8,Press 8 controller,PR-008,,gateway-2,,
+meter-1,Water meter,,Suzhou works,,,yes"""
 FIELDS = {"type_id": "type", "site_id": "site", "asset_id": "asset"}
 
 
@@ -160,7 +165,8 @@ def import_devices(request: Request, db: Db, viewer: Writer, file: UploadFile) -
     if faults:
         db.rollback()
         return _import(request, faults=[device_import.said(request, fault) for fault in faults])
-    return pages.render(request, "devices/imported.html", headers=SECRET, made=made)
+    lines = "\n".join(["key,password", *(f"{one.key},{one.password or ''}" for one in made)])
+    return pages.render(request, "devices/imported.html", headers=SECRET, made=made, lines=lines)
 
 
 def _import(
@@ -173,6 +179,7 @@ def _import(
         request,
         "devices/import.html",
         status=422 if faults or errors else 200,
+        sample=SAMPLE,
         faults=faults or [],
         errors=errors or {},
     )
