@@ -182,7 +182,7 @@ class Ingest:
         return asyncio.run_coroutine_threadsafe(self._recognised(login), self._loop)
 
     async def _recognised(self, login: Login) -> str | None:
-        admitted = self._recognise(login)
+        admitted = self._doorway.recognise(login)
         return None if admitted is None else admitted.device
 
     def stands_behind(self, device: str, gateway: str) -> bool:
