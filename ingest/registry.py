@@ -18,6 +18,7 @@ from assets import types
 from assets.identity import Credentials
 from assets.models import Asset, Binding, Device, Metric
 from ingest.decoded import Decoded, Int32s, Reason, SeriesNames, Source
+from kernel.columns import among
 from people.models import OrgUnit
 from telemetry import series
 from telemetry.readings import Float64s, Int64s, Mask
@@ -301,7 +302,7 @@ def _devices(session: Session, device_ids: set[int] | None) -> list[Known]:
         .outerjoin(Asset, Asset.id == bound.asset_id)
     )
     if device_ids is not None:
-        query = query.where(Device.id.in_(device_ids))
+        query = query.where(among(Device.id, device_ids))
     known = []
     for row in session.execute(query):
         values: tuple[Any, ...] = tuple(row)

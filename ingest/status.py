@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from assets.events import DeviceStateChanged
 from assets.models import Device
 from kernel import clock, events
+from kernel.columns import among
 
 CLOCK_SKEW: Final = "clock_skew_s"
 """The attribute under which the page finds by how much a device's clock was wrong: positive is ahead."""
@@ -33,11 +34,12 @@ def tell(session: Session, said: Mapping[int, bool], *, now: datetime, alone: Co
             continue
         # What it says itself is newer than what its gateway's state would imply.
         speaking = [device_id for device_id in ids if device_id not in alone]
-        behind = Device.gateway_id.in_(speaking) & Device.id.not_in(list(said))
+        behind = among(Device.gateway_id, speaking) & ~among(Device.id, said)
         changed = session.execute(
             update(Device)
             .where(
-                or_(Device.id.in_(ids), behind), or_(Device.is_online != is_online, Device.online_changed_at.is_(None))
+                or_(among(Device.id, ids), behind),
+                or_(Device.is_online != is_online, Device.online_changed_at.is_(None)),
             )
             .values(is_online=is_online, online_changed_at=now)
             .returning(Device.id, Device.unit_id)
@@ -71,7 +73,9 @@ def seen(session: Session, last_ms: Mapping[int, int], skew_ms: Mapping[int, int
             .values(last_seen_at=func.to_timestamp(heard.c.ms / 1000.0))
             .execution_options(synchronize_session=False)
         )
-        silent = session.scalars(select(Device.id).where(Device.id.in_(ids), Device.online_changed_at.is_(None))).all()
+        silent = session.scalars(
+            select(Device.id).where(among(Device.id, ids), Device.online_changed_at.is_(None))
+        ).all()
         tell(session, dict.fromkeys(silent, True), now=now)
     describe(session, {one: {CLOCK_SKEW: round(ms / 1000)} for one, ms in skew_ms.items()})
 

@@ -1,12 +1,14 @@
-"""Many rows of numbers as arrays: for starts, which read a million rows and would wait long for a million objects."""
+"""Many numbers at once: rows as arrays, where a million objects would take long, and long lists in queries."""
 
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ColumnElement, LargeBinary, Select, cast, func, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, ColumnElement, LargeBinary, Select, any_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Int64s = NDArray[np.int64]
 
@@ -26,3 +28,10 @@ def integers(session: Session, query: Select[*tuple[Any, ...]]) -> list[Int64s]:
     if len(values) != count * len(sent):
         raise ValueError("a value is NULL")
     return list(np.ascontiguousarray(values.reshape(count, len(sent)).T))
+
+
+def among(
+    column: InstrumentedAttribute[int] | InstrumentedAttribute[int | None], numbers: Iterable[int]
+) -> ColumnElement[bool]:
+    """Return that a column is one of some numbers, sent as one value: ``IN`` ends at 65,535 of them."""
+    return column == any_(cast(list(numbers), ARRAY(BigInteger)))

@@ -28,7 +28,7 @@ def load(session: Session, device_ids: Iterable[int] | None = None) -> dict[Pair
     if device_ids is None:
         device, number, named = columns.integers(session, coded(Series.device_id, Series.id))
         return dict(zip(zip(device.tolist(), names(session, named), strict=True), number.tolist(), strict=True))
-    query = select(Series.device_id, Series.metric, Series.id).where(Series.device_id.in_(list(device_ids)))
+    query = select(Series.device_id, Series.metric, Series.id).where(columns.among(Series.device_id, device_ids))
     return {(device_id, metric): number for device_id, metric, number in session.execute(query)}
 
 
