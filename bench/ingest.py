@@ -2,43 +2,37 @@
 
 200,000 messages of three values wait in Mosquitto; the whole path takes them: receive, decode, resolve, store
 durably, evaluate ten rules a device, commit, acknowledge. In the same run, as baselines: our consumer that only
-receives; paho that only receives; and the loop most people write (paho, one INSERT a message, no rules).
+receives; and the loops most people write (``bench.usual``): paho that only receives, paho with one INSERT a message,
+paho with the InfluxDB client.
 """
 
 import argparse
 import json
 import resource
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import paho.mqtt.client as paho
-import psycopg
-from paho.mqtt.enums import CallbackAPIVersion
 from sqlalchemy.orm import Session, sessionmaker
 
+from bench import fleet, usual
 from bench.edge import BROKER, drain, drain_receive_only
 from bench.flood import fill
 from ingest.batch import Limits
 from ingest.belt import OVERLAP, Belt
 from ingest.pipeline import Pipeline
-from kernel import clock, db, postgres
+from kernel import db, postgres
 from migrations import run
-from rules import library
-from rules.library import AlarmTypeDraft
 from telemetry.duckdb import DuckDbStore
-from tests import plant
 from tests.mosquitto import Mosquitto
 from tests.plant import Plant
 
 DEVICES = 1_000
 RULES = 10
-METRICS = ("temperature", "pressure", "rpm")
-VALUES = len(METRICS)
+VALUES = len(fleet.METRICS)
 ROUNDS = 3
 """Each is measured so often, in turn, and the best counts: what else runs on a machine only ever slows."""
 
@@ -63,33 +57,13 @@ def ground(*, devices: int = DEVICES, rules: int = RULES) -> Iterator[Ground]:
             run.upgrade(engine)
             sessions = db.sessions(engine, secret=b"bench")
             with db.transaction(sessions) as session:
-                made = plant.build(session, machines=devices, metrics=METRICS, prefix="bench-", width=4)
-                _add_rules(session, made, rules)
+                made = fleet.build(session, devices=devices, rules=rules, width=4)
             store = DuckDbStore(folder / "telemetry.duckdb")
             try:
                 yield Ground(sessions, store, made, url)
             finally:
                 store.close()
                 engine.dispose()
-
-
-def _add_rules(session: Session, made: Plant, rules: int) -> None:
-    for number in range(rules):
-        metric = METRICS[number % VALUES]
-        definition = {
-            "schema": 1,
-            "create": {
-                severity: {
-                    "condition": {
-                        "type": "compare", "metric": metric, "operator": ">=", "limit": limit, "deadband": 2.0
-                    }
-                }
-                for severity, limit in (("critical", 9_000.0 + number), ("warning", 8_000.0 + number))
-            },
-            "clear": {"type": "automatic"},
-        }  # fmt: skip
-        draft = AlarmTypeDraft(f"bench-{number}", f"Rule {number}", asset_type_id=made.type.id)
-        library.add(session, draft, definition, unit=made.company, actor="system", now=clock.now())
 
 
 def measure(*, messages: int = 200_000, devices: int = DEVICES, rules: int = RULES) -> dict[str, float]:
@@ -112,8 +86,10 @@ def measure(*, messages: int = 200_000, devices: int = DEVICES, rules: int = RUL
                 received = max(received, drain_receive_only(broker.port, messages=messages))
                 fill(broker.port, messages=messages, devices=devices)
                 ended = max(ended, drain(broker.port, belt, messages=messages, limits=Limits(overlap=OVERLAP)))
-            paho_only = paho_per_s(broker.port)
-            usual = usual_per_s(broker.port, here.url)
+            few = min(20_000, 4 * messages)
+            paho_only = usual.paho_per_s(broker.port, messages=few)
+            inserting = usual.insert_per_s(broker.port, here.url, messages=few // 4)
+            influx = usual.influx_per_s(broker.port, messages=few)
         finally:
             belt.close()
             broker.remove()
@@ -124,51 +100,13 @@ def measure(*, messages: int = 200_000, devices: int = DEVICES, rules: int = RUL
         "ratio": ended / received,
         "paho_receive_only_per_s": paho_only,
         "times_paho_receive_only": ended / paho_only,
-        "usual_loop_per_s": usual,
-        "times_the_usual_loop": ended / usual,
+        "insert_loop_per_s": inserting,
+        "times_insert_loop": ended / inserting,
+        **({} if influx is None else {"influx_loop_per_s": influx, "times_influx_loop": ended / influx}),
         "rules": float(rules * devices),
         "load_s": load_s,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def paho_per_s(port: int, *, messages: int = 20_000, take: Callable[[bytes, str], None] | None = None) -> float:
-    """Return the messages/s of a paho client, which acknowledges on receipt; ``take`` is called for each message."""
-    fill(port, messages=messages, client_id="usual")
-    done = threading.Event()
-    count = 0
-
-    def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        nonlocal count
-        if take is not None:
-            take(bytes(message.payload), message.topic)
-        count += 1
-        if count == messages:
-            done.set()
-
-    client = paho.Client(CallbackAPIVersion.VERSION2, "usual", clean_session=False)
-    client.on_message = on_message
-    began = time.perf_counter()
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    done.wait(120)
-    elapsed = time.perf_counter() - began
-    client.loop_stop()
-    return count / elapsed
-
-
-def usual_per_s(port: int, url: str) -> float:
-    """Return the messages/s of the loop most people write: a callback, one parse and one durable INSERT a message."""
-    with psycopg.connect(url.replace("+psycopg", "", 1), autocommit=True) as database:
-        database.execute("CREATE TABLE usual (device text, at bigint, metric text, value float8)")
-
-        def take(payload: bytes, topic: str) -> None:
-            body = json.loads(payload)
-            device = topic.split("/")[2]
-            values = [item for name, value in body["values"].items() for item in (device, body["ts"], name, value)]
-            database.execute("INSERT INTO usual VALUES (%s,%s,%s,%s), (%s,%s,%s,%s), (%s,%s,%s,%s)", values)
-
-        return paho_per_s(port, messages=5_000, take=take)
 
 
 if __name__ == "__main__":

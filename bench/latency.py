@@ -165,14 +165,14 @@ def _faults(url: str, port: int, assets: list[tuple[str, int]]) -> Taken:
         for number, (key, asset_id) in enumerate(assets):
             began = time.perf_counter()
             stream.sendall(_reading(key, LIMIT + 5, packet_id=number + 1))
-            taken.alarm.append(_until(witness, "SELECT 1 FROM alarm WHERE asset_id = %s", asset_id, began))
+            taken.alarm.append(until_row(witness, "SELECT 1 FROM alarm WHERE asset_id = %s", asset_id, began))
             taken.order.append(
-                _until(witness, "SELECT 1 FROM work_order WHERE asset_id = %s AND phase <> 'new'", asset_id, began)
+                until_row(witness, "SELECT 1 FROM work_order WHERE asset_id = %s AND phase <> 'new'", asset_id, began)
             )
     return Taken(taken.alarm[WARM_UP:], taken.order[WARM_UP:])
 
 
-def _until(witness: psycopg.Connection[tuple[int]], query: str, asset_id: int, began: float) -> float:
+def until_row(witness: psycopg.Connection[tuple[int]], query: str, asset_id: int, began: float) -> float:
     """Return the milliseconds since ``began`` at which a row was there; a commit notifies, so nobody polls hard."""
     while witness.execute(query.encode(), (asset_id,)).fetchone() is None:
         if time.perf_counter() - began > 30:  # noqa: PLR2004 - half a minute is no latency any more

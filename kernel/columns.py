@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Int64s = NDArray[np.int64]
+Number = InstrumentedAttribute[int] | InstrumentedAttribute[int | None]
 
 
 def integers(session: Session, query: Select[*tuple[Any, ...]]) -> list[Int64s]:

@@ -1,0 +1,82 @@
+"""A thousand devices that send all the time, and one reader of pages: the load of the live benchmark, cheaply made.
+
+    python -m bench.crowd devices PORT CONNECTIONS RATE SECONDS
+    python -m bench.crowd reader URL COOKIE SECONDS PATH…
+
+Processes of their own, so that they take nothing from the interpreter that is measured. Devices are raw MQTT 5 packets
+over sockets in one loop; each message carries the time at which it was sent. The reader prints its milliseconds.
+"""
+
+import json
+import select
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+import mqtt5
+from mqtt5 import QoS
+
+from api import access
+from bench.flood import connected
+from kernel import clock
+
+_EVERY_S: Final = 0.01
+_PAUSE_S: Final = 0.2
+
+
+def reading(device: int, temperature: float, packet_id: int) -> bytes:
+    """Return a message of three values of a device, sent now."""
+    body = b'{"ts":%d,"values":{"temperature":%.2f,"pressure":%.3f,"rpm":%d}}' % (
+        clock.now_ms(), temperature, 3 + device % 7 * 0.1, 1400 + packet_id % 200
+    )  # fmt: skip
+    topic = f"fw/v1/bench-{device:06d}/telemetry"
+    return mqtt5.PublishPacket(topic, body, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id).write()
+
+
+def devices(port: int, connections: int, rate: int, seconds: float) -> int:
+    """Send ``rate`` messages a second, spread over all connections and the time; return how many."""
+    streams = [
+        connected(port, mqtt5.ConnectPacket(f"crowd-{number}", clean_start=True)) for number in range(connections)
+    ]
+    answers = select.epoll()
+    by_file = {stream.fileno(): stream for stream in streams}
+    for file in by_file:
+        answers.register(file, select.EPOLLIN)
+    began, sent = time.monotonic(), 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        for number in range(sent, int(elapsed * rate)):
+            packet_id = number // connections % 60_000 + 1
+            streams[number % connections].sendall(reading(number % connections, 20 + number % 40 * 0.25, packet_id))
+        sent = int(elapsed * rate)
+        for file, _ in answers.poll(0):
+            by_file[file].recv(65_536)
+        time.sleep(_EVERY_S)
+    for stream in streams:
+        stream.close()
+    return sent
+
+
+def reader(url: str, secret: str, seconds: float, paths: Sequence[str]) -> list[float]:
+    """Read pages one after the other, as somebody does who looks around; return the milliseconds of each."""
+    taken = []
+    with httpx.Client(base_url=url, timeout=20, cookies={access.COOKIE: secret}) as client:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for path in paths:
+                began = time.perf_counter()
+                client.get(path).raise_for_status()
+                taken.append(1000 * (time.perf_counter() - began))
+                time.sleep(_PAUSE_S)
+    return taken
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["devices", port, connections, rate, seconds]:
+            print(devices(int(port), int(connections), int(rate), float(seconds)))
+        case ["reader", url, secret, seconds, *paths]:
+            print(json.dumps(reader(url, secret, float(seconds), paths)))
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,186 @@
+"""How late readings and alarms are while everything is in use, and whether memory stays where it is.
+
+1,000 connections send 10,000 messages a second through Mosquitto; one process receives, stores, evaluates ten rules a
+device and serves pages, as ``fixwright up`` does, while somebody who is signed in looks at board, alarms and machines.
+There is no baseline to be faster than: the figures are held against what people notice.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import mqtt5
+import numpy as np
+import psutil
+import psycopg
+from sqlalchemy.orm import Session
+
+from api.app import create
+from api.runtime import Runtime
+from bench import fleet
+from bench.crowd import reading
+from bench.flood import connected
+from bench.latency import until_row
+from ingest.run import Ingest
+from kernel import clock, db, events, postgres, settings
+from migrations import run
+from telemetry.duckdb import DuckDbStore
+from telemetry.readings import Readings, Written
+from tests import factories
+from tests.mosquitto import Mosquitto
+from tests.serving import served
+
+CONNECTIONS: Final = 1_000
+RATE: Final = 10_000
+WARM_UP_S: Final = 5.0
+BEYOND: Final = 9_500.0
+"""A temperature that is an alarm by any rule."""
+FAULT_EVERY_S: Final = 0.25
+LATEST_MS: Final = 60_000
+
+
+class _Timed(DuckDbStore):
+    """A store that notes how long after it was sent each reading is committed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.late_ms = np.zeros(LATEST_MS, np.int64)
+
+    def write(self, readings: Readings) -> Written:
+        written = super().write(readings)
+        late_ms = np.clip(clock.now_ms() - readings.ts_ms, 0, LATEST_MS - 1)
+        self.late_ms += np.bincount(late_ms, minlength=LATEST_MS)
+        return written
+
+    def percentile(self, percent: float) -> float:
+        below = np.cumsum(self.late_ms)
+        return float(np.searchsorted(below, below[-1] * percent / 100))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    url: str
+    address: str
+    broker: Mosquitto
+    store: _Timed
+    assets: list[int]
+    cookie: str
+
+
+def measure(
+    *, seconds: float = 60.0, connections: int = CONNECTIONS, rate: int = RATE, warm_up_s: float = WARM_UP_S
+) -> dict[str, float]:
+    """Return the figures of ``seconds`` under load, after some to warm up.
+
+    ``reading_p99_ms``: from publish to committed reading, of all readings; ``alarm_p99_ms``: from publish to an alarm
+    that others can see, of one fault each quarter of a second; ``page_p95_ms``: of the pages of one reader.
+    ``memory_growth_mb``: of this process, devices and reader not counted.
+    """
+    with _staged(connections, faults=int(seconds / FAULT_EVERY_S) + 1) as stage, ExitStack() as load:
+        length = seconds + warm_up_s
+        crowd = load.enter_context(
+            _beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
+        )
+        time.sleep(warm_up_s)
+        paths = ["/", "/alarms", "/assets", *(f"/assets/{asset}" for asset in stage.assets[:3])]
+        reader = load.enter_context(_beside("reader", stage.address, stage.cookie, str(seconds), *paths))
+        stage.store.late_ms[:] = 0
+        began, memory = time.monotonic(), psutil.Process().memory_info().rss
+        alarms = _faults(stage, connections, until=began + seconds)
+        elapsed, grown = time.monotonic() - began, psutil.Process().memory_info().rss - memory
+        received = int(stage.store.late_ms.sum()) / len(fleet.METRICS) / elapsed
+        pages = json.loads(reader.communicate(timeout=60)[0])
+        crowd.terminate()
+        return {
+            "messages_per_s": received,
+            "connections": float(connections),
+            "reading_p50_ms": stage.store.percentile(50),
+            "reading_p99_ms": stage.store.percentile(99),
+            "alarm_p50_ms": float(np.percentile(alarms, 50)),
+            "alarm_p95_ms": float(np.percentile(alarms, 95)),
+            "alarm_p99_ms": float(np.percentile(alarms, 99)),
+            "alarms": float(len(alarms)),
+            "page_p95_ms": float(np.percentile(pages, 95)),
+            "pages": float(len(pages)),
+            "memory_mb": (memory + grown) / 2**20,
+            "memory_growth_mb": grown / 2**20,
+        }
+
+
+@contextmanager
+def _staged(connections: int, faults: int) -> Iterator[_Stage]:
+    """Run database, broker, ingest and pages, with a machine for each connection and each fault."""
+    with tempfile.TemporaryDirectory(prefix="fixwright-bench-") as name, ExitStack() as parts:
+        folder = Path(name)
+        url = parts.enter_context(postgres.running(folder))
+        engine = db.connect(url)
+        parts.callback(engine.dispose)
+        run.upgrade(engine)
+        sessions = db.sessions(engine, secret=b"bench")
+        with db.transaction(sessions) as session:
+            assets, cookie = _seed(session, connections + faults, connections)
+        broker = Mosquitto("persistence false")
+        parts.callback(broker.remove)
+        broker.start()
+        store = _Timed(folder / "telemetry.duckdb")
+        parts.callback(store.close)
+        chosen = settings.load(data_dir=folder, mqtt_url=broker.url, database_pool=8)
+        ingest = Ingest(chosen, sessions, store)
+        ingest.start()
+        parts.callback(ingest.stop)
+        runtime = Runtime(settings=chosen, engine=engine, sessions=sessions, store=store, secret=b"bench")
+        address = parts.enter_context(served(create(runtime)))
+        yield _Stage(url, address, broker, store, assets, cookie)
+
+
+def _seed(session: Session, machines: int, connections: int) -> tuple[list[int], str]:
+    """Return the machines of the faults, and the cookie of somebody who sees everything."""
+    made = fleet.build(session, devices=machines)
+    company = factories.Company("bench", {"company": made.company}, roles=factories.roles(session))
+    account = factories.account(session, company, "administrator", "company")
+    secret, _ = factories.sign_in(session, account, now=clock.now())
+    first = made.assets[0].id
+    return [first + number for number in range(connections, machines)], secret
+
+
+def _faults(stage: _Stage, first: int, until: float) -> list[float]:
+    """Let one machine after the other get too hot; return the milliseconds until its alarm can be seen."""
+    taken = []
+    with (
+        psycopg.connect(stage.url.replace("+psycopg", "", 1), autocommit=True) as witness,
+        connected(stage.broker.port, mqtt5.ConnectPacket("fixwright-faults", clean_start=True)) as stream,
+    ):
+        witness.execute(f"LISTEN {events.CHANNEL}")
+        for number, asset in enumerate(stage.assets):
+            if time.monotonic() > until:
+                break
+            began = time.perf_counter()
+            stream.sendall(reading(first + number, BEYOND, number + 1))
+            taken.append(until_row(witness, "SELECT 1 FROM alarm WHERE asset_id = %s", asset, began))
+            time.sleep(max(0.0, FAULT_EVERY_S - (time.perf_counter() - began)))
+    return taken
+
+
+@contextmanager
+def _beside(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen([sys.executable, "-m", "bench.crowd", *arguments], stdout=subprocess.PIPE) as started:
+        try:
+            yield started
+        finally:
+            started.terminate()
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seconds", type=float, default=60.0)
+    arguments.add_argument("--connections", type=int, default=CONNECTIONS)
+    arguments.add_argument("--rate", type=int, default=RATE)
+    print(json.dumps(measure(**vars(arguments.parse_args())), indent=2))

@@ -1,0 +1,35 @@
+"""``make bench`` prints what is promised; how fast the machine is that runs the tests, nobody asks here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from tests import mosquitto
+
+PARTS = ("ingest", "live", "scale", "store", "rules")
+"""Those that give the promised figures."""
+
+
+@pytest.mark.skipif(mosquitto.PATH is None, reason="mosquitto is not installed (Debian: apt install mosquitto)")
+def test_OPS_9_the_benchmark_prints_every_figure_that_is_promised_beside_its_baseline(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "bench", "--least", "--out", str(out), "--only", *PARTS]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    figures = json.loads(out.read_text())["figures"]
+    assert {name.partition(".")[0] for name in figures} == set(PARTS)
+    shown = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines() if "." in line.partition(" ")[0])
+    for name in bench.PROMISED:
+        assert name in shown
+        assert name == "live.memory_growth_mb" or figures[name] > 0
+    assert f"{json.loads(out.read_text())['cores']} cores" in ended.stdout
+
+
+def test_every_part_is_told_of_in_the_documentation() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    for name in bench.parts("quick"):
+        assert f"`{name}`" in told
