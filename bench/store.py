@@ -45,8 +45,8 @@ def measure(*, stored: int = 500_000_000, appended: int = 6_000_000, paced: int 
 
     ``append_points_s``: durable batches of 30,000 readings, one after the other; ``baseline_points_s``: the same into
     a table with a primary key. ``bytes_point``: of the file at rest, random walks with two decimals. ``range_ms``:
-    90 days of one series among ``stored`` points, reduced to 1,000 buckets; median of 40, and p95. ``write_p99_ms``: of ``paced``
-    batches at a pace; then beside compaction, and beside the end of the retention of a part of the largest table.
+    90 days of one series among ``stored`` points, reduced to 1,000 buckets; median of 40, and p95. ``write_p99_ms``:
+    of ``paced`` batches at a pace; then beside compaction, and while a half of the oldest segment expires.
     """
     with tempfile.TemporaryDirectory(prefix="fixwright-bench-") as folder:
         figures = {"baseline_points_s": _baseline(Path(folder) / "plain.duckdb")}
