@@ -6,6 +6,7 @@ reference cannot drift from what it describes.
 
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
@@ -14,12 +15,16 @@ from pathlib import Path
 import typer
 
 from api import cli, subscriptions
-from ingest import topics
+from ingest import mapping as language
+from ingest import ready, topics, trial, units
+from ingest.reading import Said
 from kernel import events, i18n
 from kernel.settings import Settings
 from people.rights import RIGHTS, ROLES
 
 FOLDER = Path(__file__).with_name("reference")
+NOW_MS = 1_795_167_010_000
+"""When the samples of mappings arrive, in the reference."""
 EVENT_MODULES = (
     "assets.events",
     "rules.events",
@@ -114,11 +119,46 @@ def rights() -> str:
     return "\n".join(lines)
 
 
+def mappings() -> str:
+    """Return the page of the mappings that come with the product, each with what its sample gives."""
+    lines = [
+        "# Ready mappings",
+        "",
+        "Each with a message as its system sends it and what it gives. How to write one: [mappings](../mappings.md).",
+    ]
+    for one in ready.READY:
+        definition = language.parse(one.definition)
+        told = trial.run(definition, trial.Sample(one.topic, one.payload), now_ms=NOW_MS).said
+        gives = [f"{said.device}: {_given(said)}" for said in told]
+        lines += ["", f"## {one.name}", "", one.what, "", f"Topic `{one.definition['topic']}`, e.g. `{one.topic}`:"]
+        lines += ["", "```json" if one.payload[:1] in "{[" else "```", one.payload, "```", ""]
+        lines += [*(f"- {given}" for given in dict.fromkeys(gives)), "", "<details><summary>Definition</summary>", ""]
+        lines += ["```json", json.dumps(one.definition, indent=2, ensure_ascii=False), "```", "", "</details>"]
+    kinds: dict[str, list[str]] = {}
+    for name, unit in units.UNITS.items():
+        kinds.setdefault(unit.kind, []).append(name)
+    lines += ["", "# Units", "", "Those of one kind go into each other.", ""]
+    lines += [f"- {kind}: {', '.join(f'`{name}`' for name in names)}" for kind, names in kinds.items()]
+    return "\n".join(lines)
+
+
+def _given(said: Said) -> str:
+    parts = []
+    for element in said.elements:
+        values = ", ".join(f"`{name}` {json.dumps(value)}" for name, value in element.values.items())
+        parts.append(values + ("" if element.ts_ms is None else f" at {element.ts_ms}"))
+    parts += [f"alarm `{fault.code}` {'raised' if fault.is_raised else 'cleared'}" for fault in said.faults]
+    if said.is_online is not None:
+        parts.append("online" if said.is_online else "offline")
+    return "; ".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "commands.md": commands,
     "mqtt.md": mqtt,
     "events.md": happenings,
+    "mappings.md": mappings,
     "rights.md": rights,
 }
 
