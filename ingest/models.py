@@ -250,3 +250,21 @@ class SparkplugBirth(Row):
     life: Mapped[int]
     metrics: Mapped[bytes] = mapped_column(LargeBinary)
     """JSON: name, alias and data type of each. As bytes, because a name may hold what PostgreSQL's own JSON cannot."""
+
+
+class WebhookSource(Scoped, Row):
+    """Another system that posts to ``/api/v1/intake/webhook/{name}``, with a secret that is not kept."""
+
+    __tablename__ = "webhook_source"
+    __table_args__ = (CheckConstraint("proof IN ('token', 'signature')", name="proof"),)
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(String(60), unique=True)
+    proof: Mapped[str] = mapped_column(String(10))
+    """Whether it shows the secret, or signs each body with it (HMAC-SHA256) in the header ``header``."""
+    header: Mapped[str] = mapped_column(String(60), default="")
+    nonce: Mapped[str] = mapped_column(String(64))
+    """The secret is made from this and the key of the installation; another one makes another secret."""
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
-from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics
+from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
 from ingest.decode import Decoder
@@ -191,7 +191,7 @@ class Pipeline:
         if resolved.followed is not None:
             self._sparkplug.write(session, resolved.followed, now=now)
         status.describe(session, resolved.attributes)
-        kept = self._resolver.kept(resolved.batch, resolved.rejects)
+        kept = webhooks.owned(session, self._resolver.kept(resolved.batch, resolved.rejects))
         fresh = self._newcomers.due(resolved.newcomers, clock.to_ms(now))
         if fresh:
             newcomers.propose(session, fresh, now=now)

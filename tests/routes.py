@@ -88,7 +88,7 @@ def _declared(dependant: Dependant) -> str | None:
         return SIGNED_IN
     if access._anyone in calls:
         return ANYONE
-    if intake_posts.sender in calls:
+    if intake_posts.sender in calls or intake_posts.source in calls:
         return DEVICE
     return OPEN if getattr(dependant.call, "is_open_to_all", False) else None
 

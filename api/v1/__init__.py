@@ -40,6 +40,7 @@ NOUNS: tuple[str, ...] = (
     "types",
     "units",
     "users",
+    "webhooks",
 )
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
@@ -23,11 +23,12 @@ from api import problems
 from api.access import Parts, address_of
 from api.runtime import Runtime
 from assets.identity import Login
-from ingest import csvrows, lines
+from ingest import csvrows, lines, webhooks
 from ingest.batch import Batch
 from ingest.decode import MAX_PAYLOAD
 from ingest.decoded import Reason
 from ingest.fates import Fates
+from ingest.mapping import WEBHOOKS
 from ingest.run import Ingest
 from ingest.topics import ROOT
 from kernel import clock, db, i18n, limits
@@ -40,6 +41,9 @@ NAMED: Final = 1000
 """At most so many of the messages set aside are named in an answer; all are counted."""
 WRONG_A_MINUTE: Final = 30
 """Wrong secrets from one address in a minute, after which it has to wait."""
+WEBHOOK_A_MINUTE: Final = 6000
+"""Messages that a webhook source may post in a minute."""
+_NO_SOURCE: Final = i18n.noop("There is no such webhook source, or its secret is wrong.")
 _MINUTE: Final = timedelta(minutes=1)
 _JOINT: Final = "~"
 """Stands between user name and password in a bearer token; no password we draw holds one."""
@@ -154,6 +158,57 @@ async def csv_rows(request: Request, parts: Parts, by: BySecret, zone: str = "")
     return await _many(
         request, parts, f"{ROOT}/{by.device}/csv", await run_in_threadpool(list, csvrows.split(body, zone))
     )
+
+
+async def source(request: Request, parts: Parts, name: str, token: str = "") -> str:
+    """Recognise a webhook source by its token (``Authorization: Bearer …`` or ``?token=``) or its signature.
+
+    Raises:
+        Unauthenticated: there is no such source, or its proof is wrong.
+        TooMany: too many wrong ones came from this address, or the source posts more than it may.
+    """
+    window = f"intake:{address_of(request)}"
+    await _in_place(request, _require_room, parts, window)
+    body = await request.body()
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    shown = shown.strip() if scheme.lower() == "bearer" else token
+
+    def check(parts: Runtime, name: str) -> None:
+        with db.transaction(parts.sessions) as session:
+            found = webhooks.named(session, name)
+            if found is None:
+                raise Unauthenticated(_NO_SOURCE)
+            secret = webhooks.secret_of(parts.secret, found)
+            signature = request.headers.get(found.header, "") if found.proof == "signature" else ""
+            is_right = (
+                webhooks.is_signed(secret, body, signature)
+                if found.proof == "signature"
+                else webhooks.is_secret(secret, shown)
+            )
+            if not is_right:
+                raise Unauthenticated(_NO_SOURCE)
+            now = clock.now()
+            limits.spend(session, f"webhook:{found.id}", limit=WEBHOOK_A_MINUTE, window=_MINUTE, now=now)
+            webhooks.used(session, found, now=now)
+
+    try:
+        await _in_place(request, check, parts, name)
+    except Unauthenticated:
+        await _in_place(request, _count_wrong, parts, window)
+        raise
+    return name
+
+
+@router.post("/webhook/{name}", response_model=IntakeOut)
+async def webhook(request: Request, parts: Parts, name: Annotated[str, Depends(source)]) -> Answer:
+    """Take a message of another system; 202 means that it is kept until a payload mapping understands it."""
+    ingest, body = held(parts), await _body(request, parts)
+    if len(body) > MAX_PAYLOAD:
+        raise TooLarge("A message holds at most {n} bytes. Send less at once.", field="body", n=MAX_PAYLOAD)
+    fates = await asyncio.wrap_future(ingest.submit(Batch.of([(f"{WEBHOOKS}{name}", body)])))
+    said = _said(fates, [None])
+    # Kept and replayable: to be told to send it again would help nobody.
+    return JSONResponse(said.model_dump(), 202) if said.rejected == said.received else said
 
 
 # From the body to the answer --------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ FEATURES: tuple[str, ...] = (
     "track",
     "types",
     "units",
+    "webhooks",
     "work",
 )
 

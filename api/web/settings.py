@@ -36,6 +36,8 @@ CARDS = (
         (
             ("/ingest", "activity", "ingest.read", i18n.noop("Ingest"),
              i18n.noop("Who reads what, and what became of every message")),
+            ("/webhooks", "plug-connected", "ingest.read", i18n.noop("Webhook sources"),
+             i18n.noop("Other systems that post here")),
             ("/mappings", "arrows-exchange", "ingest.read", i18n.noop("Payload mappings"),
              i18n.noop("What messages of other systems mean")),
             ("/rejected", "alert-triangle", "ingest.read", i18n.noop("Rejected messages"),

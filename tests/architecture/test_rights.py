@@ -27,7 +27,7 @@ from api.runtime import Runtime
 from assets import applications, enrolment
 from ingest import mappings
 from ingest.mappings import MappingDraft
-from ingest.models import RejectedMessage
+from ingest.models import RejectedMessage, WebhookSource
 from ingest.trial import Sample
 from kernel import clock, db, events, ids, postgres, settings
 from kernel.models import Delivery
@@ -151,6 +151,14 @@ def _role(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return row.id
 
 
+def _webhook(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    row = WebhookSource(name=f"hook-{ids.token(64)}", proof="token", header="", nonce=MARK, created_at=clock.now(),
+                        company_id=of.id, unit_id=of.units[HERE].id)  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _delivery(session: Session, of: Company, _owner: Account, _: Known) -> int:
     event = events.emit(session, OrderOpened(1), subject=f"{MARK}:1", at=clock.now(), actor="system",
                         unit_id=of.units[HERE].id)  # fmt: skip
@@ -266,6 +274,8 @@ RECORDS: Mapping[str, Record] = {
     "place_id": Record(lambda session, of, *_: factories.place(session, of, HERE, name=f"{MARK} store").id),
     "plan_id": Record(_plan),
     "rejected_id": Record(_rejected),
+    "webhook_id": Record(_webhook),
+    "/api/v1/intake/webhook/{name}": Record(lambda *_: "hook"),
     "request_id": Record(_request),
     "reservation_id": Record(_reservation),
     "role_id": Record(_role, of="company"),
