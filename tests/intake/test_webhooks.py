@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create
+from api.web import assets as libraries
 from ingest import webhooks
 from ingest.models import RejectedMessage, WebhookSource
 from kernel import clock, db
@@ -18,6 +19,7 @@ from kernel.errors import Conflict, Invalid
 from kernel.models import AuditEntry
 from people.models import OrgUnit
 from tests import factories
+from tests.browser import faults, launched
 from tests.conftest import SECRET
 from tests.intake.conftest import Intake
 from tests.serving import served
@@ -120,3 +122,31 @@ def test_ING_11_the_page_shows_a_secret_once_and_it_works(intake: Intake, boss: 
     assert boss.post(f"/webhooks/{made['id']}/rotate").status_code == 409
     with intake.runtime.sessions() as session:
         assert session.scalars(select(RejectedMessage.topic)).all() == ["webhook/loriot"]
+
+
+def test_the_pages_have_nothing_serious_to_complain_of_in_both_languages_and_sizes(
+    intake: Intake, boss: httpx.Client, database: sessionmaker[Session]
+) -> None:
+    if not libraries.VENDOR.is_dir():
+        pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
+    for name, proof in (("chirpstack", "token"), ("erp-of-the-works", "signature")):
+        boss.post("/api/v1/webhooks", json={"name": name, "proof": proof})
+    with db.transaction(database) as session:
+        for source in session.scalars(select(WebhookSource).where(WebhookSource.name == "erp-of-the-works")):
+            webhooks.revoke(session, source, actor="account:1", now=clock.now())
+    address = str(boss.base_url).rstrip("/")
+    with launched() as browser:
+        for width, language in ((360, "zh"), (1440, "en")):
+            context = browser.new_context(viewport={"width": width, "height": 900})
+            cookies = [{"name": name, "value": value, "url": address} for name, value in boss.cookies.items()]
+            context.add_cookies([*cookies, {"name": "lang", "value": language, "url": address}])
+            page = context.new_page()
+            page.goto(f"{address}/webhooks")
+            page.wait_for_load_state("networkidle")
+            assert faults(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            page.locator("#f-name").fill(f"loriot-{width}")
+            page.locator(".fw-buttons .btn-primary").click()
+            page.wait_for_selector("#secret")
+            assert faults(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
