@@ -125,7 +125,7 @@ def test_ING_11_the_page_shows_a_secret_once_and_it_works(intake: Intake, boss: 
 
 
 def test_the_pages_have_nothing_serious_to_complain_of_in_both_languages_and_sizes(
-    intake: Intake, boss: httpx.Client, database: sessionmaker[Session]
+    boss: httpx.Client, database: sessionmaker[Session]
 ) -> None:
     if not libraries.VENDOR.is_dir():
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
