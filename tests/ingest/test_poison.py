@@ -137,7 +137,7 @@ def test_ING_1_ING_3_poison_is_set_aside_once_and_neighbours_are_stored(
 
     for times in (1, 2, 3):
         turns = stage.speak(at_ms, turns)
-        until(lambda: stored() == [turns, turns], what="every neighbour is stored")
+        until(lambda turns=turns: stored() == [turns, turns], what="every neighbour is stored")  # type: ignore[misc]
         expected = {payload: (reason, times) for payload, reason in POISON.values()}
         until(lambda expected=expected: kept() == expected, what="each is kept once, and counted")  # type: ignore[misc]
         assert stage.ingest.healthy()
