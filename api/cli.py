@@ -131,23 +131,26 @@ def web() -> None:
 
 @app.command()
 def ingest() -> None:
-    """Read the broker, store readings, evaluate rules, raise alarms.
+    """Read the broker, store readings, evaluate rules, raise alarms. Start a second one to stand by and take over.
 
     Example: FIXWRIGHT_MQTT_URL=mqtt://_fixwright:secret@broker:1883 fixwright ingest
     """
     from api import compose, health, intake_server
     from ingest import run as ingest_run
+    from telemetry.store import open_store
 
     settings = _settings()
     with ExitStack() as parts:
-        runtime = parts.enter_context(compose.one_role(settings, owns_store=True))
-        edge = ingest_run.Ingest(runtime.settings, runtime.sessions, runtime.store)
+        sessions = parts.enter_context(compose.sessions(settings, pool=settings.database_pool))
+        # Opened when this process leads: an embedded store belongs to one process at a time.
+        edge = ingest_run.Ingest(settings, sessions, lambda: open_store(settings.telemetry_url, settings.data_dir))
         stopping = _asked_to_stop()
         parts.callback(edge.stop)
         edge.start()
-        runtime.ingest, runtime.checks["ingest"] = edge, edge.trouble
         health.watch(edge)
         if settings.intake_bind is not None:
+            runtime = compose.intake_only(settings, sessions)
+            runtime.ingest, runtime.checks["ingest"] = edge, edge.trouble
             parts.enter_context(intake_server.serving(runtime, settings.intake_bind))
         stopping.wait()
 

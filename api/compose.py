@@ -83,6 +83,12 @@ def one_role(settings: Settings, *, owns_store: bool) -> Iterator[Runtime]:
         yield Runtime(settings, factory.kw["bind"], factory, store, settings_module.secret_key(settings))
 
 
+def intake_only(settings: Settings, factory: sessionmaker[Session]) -> Runtime:
+    """Return the parts of a process that takes readings and shows none: it opens no store but to write."""
+    store: TelemetryStore = None  # type: ignore[assignment] - nobody reads one there, and it may belong to another
+    return Runtime(settings, factory.kw["bind"], factory, store, settings_module.secret_key(settings))
+
+
 def prepare(runtime: Runtime) -> None:
     """Bring the built-in roles up to date and create the first administrator, once, printing the password."""
     with db.transaction(runtime.sessions) as session:

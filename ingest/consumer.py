@@ -8,7 +8,7 @@ purpose: the broker keeps what was not acknowledged and sends it again after the
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from mqtt5 import DisconnectReasonCode, QoS, RetainHandling
 from ingest import topics
 from ingest.batch import Gatherer, IntakeCounters, Limits, Process
 from ingest.endpoint import Endpoint
+from ingest.licence import Deposed
 from ingest.link import QOS_2, Link, LinkLost, acknowledgements
 from ingest.publisher import Outgoing
 from ingest.sender import Sender
@@ -86,11 +87,18 @@ class Consumer:
     """Receives from one broker until stopped, through however many connections that takes."""
 
     def __init__(
-        self, endpoint: Endpoint, process: Process, *, terms: Terms | None = None, limits: Limits | None = None
+        self,
+        endpoint: Endpoint,
+        process: Process,
+        *,
+        terms: Terms | None = None,
+        limits: Limits | None = None,
+        may_connect: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.counters = ConsumerCounters()
         self._endpoint = endpoint
         self._process = process
+        self._may_connect = may_connect or _freely
         self._terms = terms or Terms()
         self._limits = limits or Limits()
         self._more = frozenset(self._terms.more)
@@ -109,7 +117,12 @@ class Consumer:
         while not self._stopping.is_set():
             batches = self.counters.batches
             try:
+                # Whoever was deposed would take the session at the broker away from the worker that leads now.
+                await self._may_connect()
                 await self._one_connection()
+            except Deposed as error:
+                self.counters.last_error = str(error)
+                return
             except Exception as error:  # noqa: BLE001 - the edge: one connection ends, the next one follows
                 self.counters.last_error = str(error) or type(error).__name__
                 _log.warning("mqtt connection ended", host=self._endpoint.host, reason=self.counters.last_error)
@@ -378,6 +391,10 @@ class _Connection:
         self._counters.acknowledged += len(answers) // 4
         for message in outgoing:
             self.sender.publish(message)
+
+
+async def _freely() -> None:
+    pass
 
 
 async def _caught(work: Coroutine[None, None, None]) -> Exception | None:

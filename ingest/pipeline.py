@@ -9,7 +9,8 @@ wherever the first attempt ended (promises P1, P2, P7).
 import gc
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +24,7 @@ from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.events import IntakeCaughtUp, IntakeFellBehind
 from ingest.intake import NOBODY, Tally
+from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
 from ingest.patience import TRANSIENT, Patience
@@ -48,12 +50,18 @@ _log = log.of(__name__)
 
 
 class Pipeline:
-    """The data path of one process. For one thread at a time, and one more that only calls ``decode``."""
+    """The data path of one process. For one thread at a time, and one more that only calls ``decode``.
+
+    ``licence`` is the right to write, where several processes may take each other's place. A process that stands by
+    calls ``prepare`` and ``keep_warm``, and ``open`` and ``resume`` when its time has come; any other one ``load``.
+    """
+
+    _store: TelemetryStore
 
     def __init__(
         self,
         sessions: sessionmaker[Session],
-        store: TelemetryStore,
+        store: TelemetryStore | None = None,
         *,
         patience: Patience | None = None,
         terms: fairuse.Terms | None = None,
@@ -62,7 +70,9 @@ class Pipeline:
         self.rules = Evaluator()
         self.patience = patience or Patience()
         self._sessions = sessions
-        self._store = store
+        self._licence: Licence | None = None
+        if store is not None:
+            self._store = store
         self.mapper = Mapper(self.registry.type_of)
         self._decoder = Decoder(self.mapper)
         self._newcomers = newcomers.Newcomers()
@@ -83,20 +93,24 @@ class Pipeline:
 
     def tell_lag(self, lag_s: float | None, now: datetime) -> None:
         """Tell that messages wait too long to be stored, or with None that they no longer do."""
-        with db.transaction(self._sessions) as session:
+        with self._writing() as session:
             event = IntakeCaughtUp() if lag_s is None else IntakeFellBehind(round(lag_s))
             events.emit(session, event, subject="ingest", at=now, actor="system")
 
     def load(self) -> None:
         """Read devices, series, rules and their states; run the timers that are overdue (A19)."""
+        self.prepare()
+        self.resume()
+
+    def prepare(self) -> None:
+        """Read what takes long and changes little: devices, series and rules."""
 
         def read() -> None:
             with db.transaction(self._sessions) as session:
                 self._ear.start(session, time.monotonic())
                 self.registry.load(session)
                 self.mapper.load(session)
-                self._sparkplug.load(session)
-                self.rules.load(session, self._store, now=clock.now())
+                self.rules.read(session)
 
         # While a million objects come that stay, nobody looks for garbage among them.
         gc.disable()
@@ -104,7 +118,56 @@ class Pipeline:
             self.patience.until_done(read, "database")
         finally:
             gc.enable()
+
+    def keep_warm(self) -> None:
+        """Follow what people and the leading worker change, while standing by."""
+        at_s = time.monotonic()
+        with db.transaction(self._sessions) as session:
+            changed, news = self._ear.look(session, at_s)
+            met = self.registry.learn_series(session)
+            if changed.mappings or changed.types:
+                self.mapper.load(session)
+            if changed.types:
+                self.registry.load(session)
+                self.rules.read(session)
+            else:
+                self.registry.reload(session, changed.devices | set(self.registry.on_assets(changed.assets)))
+                fresh = {asset for device in met if (asset := self.registry.asset_of(device)) is not None}
+                self.rules.reread(session, asset_ids=changed.assets | fresh, alarm_type_ids=changed.alarm_types)
+        self._ear.heard(news, at_s)
+
+    def bind(self, licence: Licence) -> None:
+        """Write from now on only as long as a licence stands."""
+        self._licence = licence
+
+    def open(self, store: TelemetryStore) -> None:
+        """Give the path the store that it had to wait for."""
+        self._store = store
+
+    def resume(self) -> None:
+        """Take up the states of the rules as whoever led before has left them, and run the timers that are overdue."""
+
+        def read() -> None:
+            with db.transaction(self._sessions) as session:
+                self._sparkplug.load(session)
+                self.rules.resume(session, self._store, now=clock.now())
+
+        self.patience.until_done(self.keep_warm, "database")
+        # While a million objects come that stay, nobody looks for garbage among them.
+        gc.disable()
+        try:
+            self.patience.until_done(read, "database")
+        finally:
+            gc.enable()
         self.run_timers(clock.now())
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """Open a transaction that holds only as long as nobody has taken over."""
+        with db.transaction(self._sessions) as session:
+            if self._licence is not None:
+                self._licence.hold(session)
+            yield session
 
     # The path ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +188,7 @@ class Pipeline:
         """Make a batch durable that has been read; see ``process``."""
         try:
             return self._path(batch, decoded)
-        except TRANSIENT:
+        except (*TRANSIENT, Deposed):
             raise
         except Exception as error:  # noqa: BLE001 - the edge of a batch: the one message at fault is set aside
             return self._apart(batch, error)
@@ -151,6 +214,8 @@ class Pipeline:
         if batch.fates is not None:
             batch.fates.note(resolved, written, news)
         crash.here("before_ack")
+        if self._licence is not None:
+            self._licence.require()
         answers = [
             publisher.alarm_acknowledgement(report.said.device, report.said.seq)
             for report in resolved.reports
@@ -169,7 +234,7 @@ class Pipeline:
         """Write what the batch changes in the database, in one transaction, or open none; return the news."""
 
         def write() -> set[int]:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 news = self._write(session, resolved, replays)
                 self.rules.write(session, outcome, now=resolved.now)
                 crash.here("before_commit")
@@ -225,7 +290,7 @@ class Pipeline:
         reject = Rejected(0, Reason.FAILED, detail, topics.parse(batch.topics[0]).device)
 
         def write() -> None:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 rejected.keep(session, [one for _, one in self._resolver.kept(batch, [reject])])
 
         self.patience.until_done(write, "database")
@@ -276,7 +341,7 @@ class Pipeline:
     def note_drops(self, broker: str, said: int, now: datetime) -> None:
         """Enter how many messages a broker says it dropped since it started."""
         if self._drops.get(broker) != said:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 drops.note(session, broker, said, now=now)
             self._drops[broker] = said
 
@@ -288,7 +353,7 @@ class Pipeline:
         began = time.monotonic()
         if not (self._tally or self._presence or self.mapper):
             return
-        with db.transaction(self._sessions) as session:
+        with self._writing() as session:
             self._tally.write(session)
             self._presence.write(session, every_ms=seen_every_ms, now=now)
             self.mapper.write(session)
@@ -317,20 +382,20 @@ class Pipeline:
         """Take the Sparkplug devices offline that their node's new birth was not followed by."""
         missed = self._sparkplug.missed(now)
         if missed:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 self._sparkplug.give_up(session, missed, now=now)
             self._sparkplug.given_up(missed)
 
     def _settle(self, outcome: Outcome, now: datetime) -> None:
         if outcome.transitions or outcome.states:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 self.rules.write(session, outcome, now=now)
         self.rules.commit(outcome)
 
     def follow_changes(self, now: datetime) -> Changed:
         """Take up what people changed; return it, so that the edge can cut connections."""
         at_s = time.monotonic()
-        with db.transaction(self._sessions) as session:
+        with self._writing() as session:
             changed, news = self._ear.look(session, at_s)
             if changed.types:
                 self.registry.load(session)
@@ -357,7 +422,7 @@ class Pipeline:
         now = clock.now()
 
         def read() -> Changes:
-            with db.transaction(self._sessions) as session:
+            with self._writing() as session:
                 return self.rules.read_changes(session, now=now, asset_ids=asset_ids, alarm_type_ids=alarm_type_ids)
 
         self.rules.take_up(self.patience.until_done(read, "database"), self._store, now=now)
@@ -374,7 +439,7 @@ class Pipeline:
             batch = Batch.of([(row.topic, row.payload)], received_ms=clock.to_ms(row.received_at))
             try:
                 outgoing += self._path(batch, self.decode(batch), replays=[number])
-            except TRANSIENT:
+            except (*TRANSIENT, Deposed):
                 raise
             except Exception as error:  # noqa: BLE001 - the edge of a replay: it stays set aside, with the reason
                 self._refuse_again(number, batch, error)
@@ -383,7 +448,7 @@ class Pipeline:
     def _refuse_again(self, number: int, batch: Batch, error: Exception) -> None:
         reject = Rejected(0, Reason.FAILED, f"{type(error).__name__}: {error}", topics.parse(batch.topics[0]).device)
         ((_, whole),) = self._resolver.kept(batch, [reject])
-        with db.transaction(self._sessions) as session:
+        with self._writing() as session:
             rejected.settle(session, [], [(number, whole)], now=clock.now())
 
 

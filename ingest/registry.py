@@ -41,6 +41,7 @@ _CREDENTIALS: Final = (
 """The columns of ``assets.identity.Credentials``, in its order."""
 
 _STANDING: Final = 1_000_000
+_UNDER_WAY: Final = 1_000
 _Array = NDArray[Any]
 
 
@@ -87,6 +88,7 @@ class Registry:
         self._metrics: dict[int, dict[str, Metric]] = {}
         self.standing: dict[tuple[int, str], bool] = {}
         """What mapped messages said last of an alarm: (device id, code) → raised."""
+        self._newest_series = 0
         self._forget_names(SeriesNames())
 
     def __len__(self) -> int:
@@ -100,6 +102,7 @@ class Registry:
         self._devices = {device.key: device for device in devices}
         self._keys = {device.id: device.key for device in devices}
         self._series = series.load(session)
+        self._newest_series = max(0, max(self._series.values(), default=0) - _UNDER_WAY)
         self._metrics = _metrics(session, devices)
         self._forget_names(SeriesNames())
 
@@ -118,6 +121,16 @@ class Registry:
         sources = self._names.sources
         self._judge([n for n in range(len(self._verdicts)) if {sources[n].device, sources[n].gateway} & touched])
         return devices
+
+    def learn_series(self, session: Session) -> set[int]:
+        """Take note of the series that another worker named since; return their devices."""
+        found = series.since(session, self._newest_series)
+        met = {pair: number for pair, number in found if pair not in self._series}
+        if met:
+            self.give(met)
+            # Numbers are drawn before they are committed: go back a little, for those still under way.
+            self._newest_series = max(self._newest_series, max(met.values()) - _UNDER_WAY)
+        return {device_id for device_id, _ in met}
 
     def on_assets(self, asset_ids: Iterable[int]) -> list[int]:
         """Return the devices that measure some assets, as far as is known here."""

@@ -2,11 +2,15 @@
 
 It lives in a thread of its own with its own event loop, so that pages of the same process do not slow it. The path
 runs on a belt of two threads, on which batches and ticks take turns; the loop keeps the sockets alive meanwhile.
+
+Of several processes on one broker one leads and the others stand by, with devices and rules read: ``ingest.workers``.
+A life ends when the process is stopped, or when another has taken over: then the next one begins, standing by.
 """
 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -21,14 +25,16 @@ from ingest.consumer import Consumer, Terms
 from ingest.decoded import Source
 from ingest.doorway import Doorway
 from ingest.fates import Fates
+from ingest.licence import Deposed
 from ingest.patience import TRANSIENT, Patience
 from ingest.pipeline import Pipeline
 from ingest.publisher import Outgoing
 from ingest.registry import Refusal
 from ingest.submissions import Submissions
 from ingest.tls import tls_of
+from ingest.workers import Gauges, Member
 from kernel import clock, log
-from kernel.errors import Unavailable
+from kernel.errors import Misconfigured, Unavailable
 from kernel.settings import Settings
 from telemetry.store import TelemetryStore
 
@@ -40,6 +46,9 @@ LOOK_S: Final = 0.5
 """How often changes are looked for; a revoked device must be cut off within two seconds."""
 COMPACT_EVERY_S: Final = 2.0
 EXPIRE_EVERY_S: Final = 6 * 3600.0
+BEAT_S: Final = 1.0
+STAND_BY_S: Final = 0.5
+"""How often one that stands by looks whether its time has come."""
 START_S: Final = 60.0
 STOP_S: Final = 40.0
 
@@ -49,13 +58,18 @@ _log = log.of(__name__)
 class Ingest:
     """The ingest part of a process. ``start`` returns when it receives, ``stop`` when all it took is done."""
 
-    def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: TelemetryStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: sessionmaker[Session],
+        store: TelemetryStore | Callable[[], TelemetryStore],
+    ) -> None:
+        """Take the parts. A store that must not be open before this process leads is given as what opens it."""
         self._settings = settings
-        self._store = store
+        self._sessions = sessions
+        self._opens = store if callable(store) else None
+        self._open_store = None if callable(store) else store
         self._patience = Patience()
-        self._pipeline = Pipeline(sessions, store, patience=self._patience, terms=fairuse.Terms.of(settings))
-        self._doorway = Doorway(self._pipeline.registry, sessions, settings)
-        self._belt = belt.Belt(self._pipeline)
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
         self._started: Future[None] = Future()
         self._edge: Consumer | EmbeddedBroker | None = None
@@ -65,11 +79,18 @@ class Ingest:
         self._tick_trouble: str | None = None
         self._submissions: Submissions | None = None
         self._is_behind = False
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        self._member = Member(self._sessions)
+        self._pipeline = Pipeline(self._sessions, patience=self._patience, terms=fairuse.Terms.of(self._settings))
+        self._doorway = Doorway(self._pipeline.registry, self._sessions, self._settings)
+        self._belt = belt.Belt(self._pipeline)
 
     # For the process --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Load what there is and begin to receive.
+        """Load what there is and begin to receive, or stand by where another process does.
 
         Raises:
             Misconfigured: the address of the broker cannot be used.
@@ -98,6 +119,8 @@ class Ingest:
             return self._patience.trouble
         if not self._thread.is_alive():
             return "ingest is not running"
+        if self.stands_by:
+            return None
         if isinstance(self._edge, Consumer) and not self._edge.counters.is_connected:
             return f"the MQTT broker is not connected: {self._edge.counters.last_error or 'not yet'}"
         lag_s = self.lag_s()
@@ -124,6 +147,11 @@ class Ingest:
     def healthy(self) -> bool:
         """Return whether nothing is wrong."""
         return self.trouble() is None
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another process reads, and this one waits for its time."""
+        return self._started.done() and self._edge is None
 
     @property
     def counters(self) -> IntakeCounters:
@@ -204,25 +232,117 @@ class Ingest:
 
     async def _run(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        await self._belt.between(self._pipeline.load)
+        while True:
+            try:
+                await self._live(self._stopping)
+            finally:
+                self._edge = self._submissions = None
+                await asyncio.to_thread(self._member.leave)
+                self._belt.close()
+                self._close_store()
+            if self._stopping.is_set():
+                return
+            self._begin_life()
+
+    async def _live(self, stopping: asyncio.Event) -> None:
+        """Stand by until this process may lead, and lead until it is stopped or deposed."""
+        member, pipeline = self._member, self._pipeline
+        await self._belt.between(lambda: self._patience.until_done(member.join, "database"))
+        pipeline.bind(member.licence)
+        await self._belt.between(pipeline.prepare)
+        while not await self._belt.between(self._come_to_lead):
+            self._say_started()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), STAND_BY_S)
+            if stopping.is_set() or member.licence.is_lost:
+                return
+            await self._belt.between(self._stand_by)
+        await self._belt.between(pipeline.resume)
+        await self._lead(stopping)
+
+    def _come_to_lead(self) -> bool:
+        """Take the lead and the store, if nobody has them."""
+        try:
+            if self._member.rivals():
+                return False
+            # Before the lead is taken: a file that a paused process still holds leaves that one in its place.
+            store = self._open_store or self._the_store()
+            if not self._member.lead():
+                self._close_store()
+                return False
+        except TRANSIENT as error:
+            self._tick_trouble = f"waiting to lead: {type(error).__name__}"
+            return False
+        except Misconfigured as error:
+            if not self._started.done():
+                raise
+            self._tick_trouble = f"waiting for the telemetry store: {error}"
+            return False
+        self._tick_trouble = None
+        self._pipeline.open(store)
+        return True
+
+    def _the_store(self) -> TelemetryStore:
+        assert self._opens is not None  # noqa: S101 - a store or what opens it was given
+        self._open_store = self._opens()
+        return self._open_store
+
+    def _close_store(self) -> None:
+        """Let go of a store that this process opened only to lead."""
+        if self._opens is not None and self._open_store is not None:
+            self._open_store.close()
+            self._open_store = None
+
+    def _stand_by(self) -> None:
+        try:
+            self._member.beat(Gauges())
+            self._pipeline.keep_warm()
+        except TRANSIENT as error:
+            self._tick_trouble = f"database: {type(error).__name__}"
+
+    def _say_started(self) -> None:
+        if not self._started.done():
+            self._started.set_result(None)
+
+    async def _lead(self, stopping: asyncio.Event) -> None:
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
+        deposed = asyncio.create_task(self._beat_until_deposed(edge))
         beside = [asyncio.create_task(self._tick_for_ever()), asyncio.create_task(self._keep_house())]
-        stopped = asyncio.create_task(self._stopping.wait())
-        self._started.set_result(None)
-        await asyncio.wait((receiving, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped = asyncio.create_task(stopping.wait())
+        self._say_started()
+        await asyncio.wait((receiving, stopped, deposed), return_when=asyncio.FIRST_COMPLETED)
         for task in beside:
             task.cancel()
         self._submissions.close()
         await edge.stop()
-        stopped.cancel()
+        for task in (stopped, deposed, *((receiving,) if not isinstance(edge, Consumer) else ())):
+            task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await receiving
         await handed
         await self._write_last_books()
+
+    async def _beat_until_deposed(self, edge: "Consumer | EmbeddedBroker") -> None:
+        """Tell that this process lives, about once a second, until it hears that it does not."""
+        loop = asyncio.get_running_loop()
+        before, before_s = edge.counters.received, loop.time()
+        member = self._member
+        while not member.licence.is_lost:
+            counters, now_s = edge.counters, loop.time()
+            pace = (counters.received - before) / max(now_s - before_s, BEAT_S / 10)
+            before, before_s = counters.received, now_s
+            gauges = Gauges(pace, counters.lag_ms, counters.waiting, None, (self.trouble() or "")[:400])
+            await asyncio.to_thread(member.beat, gauges)
+            await asyncio.sleep(BEAT_S)
+        _log.error("another ingest worker has taken over; this one stands by", life=member.licence.life)
+
+    async def _may_connect(self) -> None:
+        """Refuse a connection to the broker once another process has taken over."""
+        await asyncio.to_thread(self._member.licence.require)
 
     def _consumer(self) -> Consumer:
         mapper = self._pipeline.mapper
@@ -233,7 +353,7 @@ class Ingest:
             host_id=self._settings.sparkplug_host_id,
         )
         where = endpoint.parse(self._settings.mqtt_url or "")
-        return Consumer(where, self._belt, terms=terms, limits=self._limits())
+        return Consumer(where, self._belt, terms=terms, limits=self._limits(), may_connect=self._may_connect)
 
     def _broker(self) -> "EmbeddedBroker":
         # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
@@ -255,8 +375,7 @@ class Ingest:
         if isinstance(edge, Consumer):
             return asyncio.create_task(edge.run())
         await edge.start()
-        assert self._stopping is not None  # noqa: S101 - set by the caller
-        return asyncio.create_task(_until(self._stopping))
+        return asyncio.create_task(_for_ever())
 
     def _limits(self) -> Limits:
         messages, wait_ms = self._settings.batch_messages, self._settings.batch_wait_ms
@@ -278,6 +397,8 @@ class Ingest:
                 self._tick_trouble = None
             except TRANSIENT as error:
                 self._tick_trouble = f"database: {type(error).__name__}"
+            except Deposed:
+                return
             except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
                 self._tick_trouble = f"a tick failed: {type(error).__name__}"
                 _log.error("tick failed", exc_info=error)
@@ -307,13 +428,15 @@ class Ingest:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""
         loop = asyncio.get_running_loop()
         expire_at = loop.time()
+        store = self._open_store
+        assert store is not None  # noqa: S101 - whoever leads has one
         while True:
             try:
-                while await asyncio.to_thread(self._store.compact):
+                while await asyncio.to_thread(store.compact):
                     pass
-                if self._store.can_expire and loop.time() >= expire_at:
+                if store.can_expire and loop.time() >= expire_at:
                     before = clock.now() - timedelta(days=self._settings.retention_days)
-                    await asyncio.to_thread(self._store.expire, clock.to_ms(before))
+                    await asyncio.to_thread(store.expire, clock.to_ms(before))
                     expire_at = loop.time() + EXPIRE_EVERY_S
             except Unavailable as error:
                 _log.warning("the telemetry store could not tidy up", reason=str(error))
@@ -322,9 +445,9 @@ class Ingest:
     async def _write_last_books(self) -> None:
         try:
             await self._belt.between(lambda: self._pipeline.close_books(clock.now()))
-        except TRANSIENT as error:
+        except (*TRANSIENT, Deposed) as error:
             _log.warning("the last counts could not be written", reason=type(error).__name__)
 
 
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
+async def _for_ever() -> None:
+    await asyncio.Event().wait()

@@ -69,10 +69,26 @@ class Evaluator:
 
     def load(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up all rules with their stored states and the newest readings they compare (A19)."""
-        self._engine = Engine()
+        self.read(session)
+        self.resume(session, store, now=now)
+
+    def read(self, session: Session) -> None:
+        """Read all rules; nothing of them is evaluated before ``resume``."""
         self._adrift.clear()
         self._edited.clear()
         self._standing = roster.load(session)
+
+    def reread(self, session: Session, *, alarm_type_ids: set[int], asset_ids: set[int]) -> None:
+        """Read the rules of some alarm types, and those on some assets, anew, before ``resume``."""
+        for chosen in ({"alarm_type_ids": alarm_type_ids}, {"asset_ids": asset_ids}):
+            if any(chosen.values()):
+                wanted, gone = self._look(session, **chosen)
+                self._standing.drop(gone)
+                self._standing.take(wanted.values())
+
+    def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
+        """Take up the stored states of all rules that were read, and the newest readings they compare."""
+        self._engine = Engine()
         instances = self._standing.instances()
         self._engine.install_many(instances)
         singles = self._standing.singles()
@@ -93,15 +109,21 @@ class Evaluator:
 
         Nothing holds until ``take_up``, which belongs after the commit.
         """
-        kinds = None if alarm_type_ids is None else set(alarm_type_ids)
-        things = None if asset_ids is None else set(asset_ids)
-        wanted = {one.instance.id: one for one in standing.read(session, alarm_type_ids=kinds, asset_ids=things)}
-        concerned = self._standing.concerned(kinds, things)
+        wanted, gone = self._look(session, alarm_type_ids=alarm_type_ids, asset_ids=asset_ids)
         changed = [one for number, one in wanted.items() if self._standing.get(number) != one]
         fresh = {one.instance.id for one in changed if one.instance.id not in self._standing}
         if changed:
             self._retell(session, changed, now)
-        return Changes(changed, frozenset(concerned - set(wanted)), _states(session, fresh))
+        return Changes(changed, gone, _states(session, fresh))
+
+    def _look(
+        self, session: Session, *, alarm_type_ids: Iterable[int] | None = None, asset_ids: Iterable[int] | None = None
+    ) -> tuple[dict[int, Standing], frozenset[int]]:
+        """Return the rules of some alarm types or on some assets as they are now, and which of them are no more."""
+        kinds = None if alarm_type_ids is None else set(alarm_type_ids)
+        things = None if asset_ids is None else set(asset_ids)
+        wanted = {one.instance.id: one for one in standing.read(session, alarm_type_ids=kinds, asset_ids=things)}
+        return wanted, frozenset(self._standing.concerned(kinds, things) - set(wanted))
 
     def take_up(self, changes: Changes, store: TelemetryStore, *, now: datetime) -> None:
         """Let changed rules hold; they wait for ``revisit``."""

@@ -165,10 +165,11 @@ class Roster:
         ids, which, series, hold_ms = [], [], [], []
         for place, (identity, kind) in enumerate(self._kinds.items()):
             assert self._assets is not None  # noqa: S101 - kinds come with assets
-            ids.append(standing.instance_id(identity, 0) | self._assets.id[kind.rows])
-            which.append(np.full(len(kind.rows), place, np.int64))
-            series.append(kind.series.ravel())
-            hold_ms.append(kind.hold_ms.ravel())
+            rows = kind.rows[kind.is_here]
+            ids.append(standing.instance_id(identity, 0) | self._assets.id[rows])
+            which.append(np.full(len(rows), place, np.int64))
+            series.append(kind.series[kind.is_here].ravel())
+            hold_ms.append(kind.hold_ms[kind.is_here].ravel())
         return Instances(
             _joined(ids),
             [kind.definition for kind in self._kinds.values()],

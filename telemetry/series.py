@@ -49,6 +49,12 @@ def names(session: Session, codes: Int64s) -> list[str]:
     return [*map(metrics.__getitem__, which.tolist())]
 
 
+def since(session: Session, number: int) -> list[tuple[Pair, int]]:
+    """Return the pairs whose series have higher numbers than one, with theirs."""
+    query = select(Series.device_id, Series.metric, Series.id).where(Series.id > number)
+    return [((device_id, metric), found) for device_id, metric, found in session.execute(query)]
+
+
 def ensure(session: Session, pairs: Sequence[Pair], *, now: datetime) -> dict[Pair, int]:
     """Return the numbers of these pairs, new ones where there are none yet; each pair is given once.
 

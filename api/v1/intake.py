@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from api import paging
 from api.access import Db, needs
-from ingest import ledger
+from ingest import ledger, workers
 from people.scope import Viewer
 
 router = APIRouter(prefix="/intake", tags=["intake"])
@@ -44,6 +44,29 @@ class DropOut(BaseModel):
     hour: datetime
     broker: str
     dropped: int
+
+
+class WorkerOut(BaseModel):
+    """One life of one ingest process; ``ended_at`` is null while it lives."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    role: str
+    share: str
+    epoch: int | None
+    host: str
+    pid: int
+    started_at: datetime
+    active_at: datetime | None
+    heartbeat_at: datetime
+    ended_at: datetime | None
+    ended_why: str
+    received_s: float
+    lag_ms: float
+    backlog: int
+    assets: int | None
+    last_error: str
 
 
 class Hours(BaseModel):
@@ -98,3 +121,10 @@ def drops(db: Db, viewer: Reader, wanted: Annotated[Hours, Query()]) -> paging.P
     rows = ledger.drops(db, after=(after[0], after[1]) if after else None, limit=wanted.limit + 1)
     page, following = paging.cut(rows, wanted.limit, lambda drop: (drop.hour, drop.broker))
     return paging.Page(items=[DropOut.model_validate(drop) for drop in page], next=following)
+
+
+@router.get("/workers")
+def listed(db: Db, viewer: Reader) -> list[WorkerOut]:
+    """Return who reads the broker, who stands by and who ended lately; for the whole company."""
+    found = workers.shown(db) if ledger.sees_all(db, viewer) else []
+    return [WorkerOut.model_validate(one) for one in found]

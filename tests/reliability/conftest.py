@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -123,21 +124,31 @@ def nursery() -> Iterator[Nursery]:
 class IngestProcess:
     """A real ingest process, started, killed by the id it was started with, and started again."""
 
-    def __init__(self, nursery: Nursery, database_url: str, mqtt_url: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fixwright-ingest-"))
+    def __init__(
+        self, nursery: Nursery, database_url: str, mqtt_url: str, *, folder: Path | None = None, **extra: str
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="fixwright-ingest-"))
         self._nursery = nursery
         self._environment = {
             "FIXWRIGHT_DATABASE_URL": database_url,
             "FIXWRIGHT_MQTT_URL": mqtt_url,
             "FIXWRIGHT_DATA_DIR": str(self.folder),
             "FIXWRIGHT_SECRET_KEY": "a secret for tests only",
-        }
+        } | extra
         self.pid: int | None = None
 
     def start(self, **extra: str) -> None:
         """Start it, and wait until it receives."""
         self.pid = self._nursery.bear(self._environment | extra)
         assert self.is_alive or extra, self._nursery.log.read_text()[-4000:]
+
+    def pause(self) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -163,11 +174,11 @@ class IngestProcess:
 
 
 @pytest.fixture
-def ingests(nursery: Nursery) -> Iterator[Callable[[str, str], IngestProcess]]:
+def ingests(nursery: Nursery) -> Iterator[Callable[..., IngestProcess]]:
     made: list[IngestProcess] = []
 
-    def make(database_url: str, mqtt_url: str) -> IngestProcess:
-        made.append(IngestProcess(nursery, database_url, mqtt_url))
+    def make(database_url: str, mqtt_url: str, **more: Any) -> IngestProcess:
+        made.append(IngestProcess(nursery, database_url, mqtt_url, **more))
         return made[-1]
 
     yield make

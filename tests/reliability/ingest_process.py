@@ -1,6 +1,7 @@
 """A real ingest process to be killed: the ingest part and nothing else, set up from the environment.
 
-Run as ``python -m tests.reliability.ingest_process``; it writes ``ready`` to standard output when it receives.
+Run as ``python -m tests.reliability.ingest_process``; it writes ``ready`` to standard output when it receives
+or stands by.
 """
 
 import signal
@@ -18,14 +19,13 @@ def main() -> None:
     chosen = settings.load()
     log.configure(level="warning")
     engine = db.connect(chosen.database_url or "", pool=4)
-    store = open_store(chosen.telemetry_url, chosen.data_dir)
-    ingest = Ingest(chosen, db.sessions(engine, secret=settings.secret_key(chosen)), store)
+    sessions = db.sessions(engine, secret=settings.secret_key(chosen))
+    ingest = Ingest(chosen, sessions, lambda: open_store(chosen.telemetry_url, chosen.data_dir))
     ingest.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     stopping.wait()
     ingest.stop()
-    store.close()
     engine.dispose()
 
 

@@ -13,26 +13,32 @@ from kernel.models import Event
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
+from telemetry.store import TelemetryStore
 from tests.reliability.fleet import Fleet, Sent
 
 
 def readings_are_stored_once(database: sessionmaker[Session], folder: Path, fleet: Fleet) -> None:
     """Every reading the broker acknowledged is in the store, once, and nothing else is."""
+    store = DuckDbStore(folder / "telemetry.duckdb")
+    try:
+        readings_are_in(database, store, fleet)
+    finally:
+        store.close()
+
+
+def readings_are_in(database: sessionmaker[Session], store: TelemetryStore, fleet: Fleet) -> None:
+    """Every reading the broker acknowledged is in a store, once, and nothing else is."""
     with database() as session:
         known = select(Device.key, Series.id).join(Series, Series.device_id == Device.id)
         numbers = {key: number for key, number in session.execute(known)}  # noqa: C416 - rows are no pairs to mypy
-    store = DuckDbStore(folder / "telemetry.duckdb")
-    try:
-        for device in fleet.devices:
-            found = store.samples(numbers[device.key], 0, clock.now_ms() + 10**9, limit=1_000_000)
-            stored = list(zip(found.ts_ms.tolist(), found.value.tolist(), strict=True))
-            # The last one may have been sent and stored without the device having heard of it.
-            assert stored[: len(device.readings)] == device.readings, device.key
-            assert len(stored) <= len(device.readings) + 1, device.key
-            if len(stored) > len(device.readings):
-                device.readings.append(stored[-1])
-    finally:
-        store.close()
+    for device in fleet.devices:
+        found = store.samples(numbers[device.key], 0, clock.now_ms() + 10**9, limit=1_000_000)
+        stored = list(zip(found.ts_ms.tolist(), found.value.tolist(), strict=True))
+        # The last one may have been sent and stored without the device having heard of it.
+        assert stored[: len(device.readings)] == device.readings, device.key
+        assert len(stored) <= len(device.readings) + 1, device.key
+        if len(stored) > len(device.readings):
+            device.readings.append(stored[-1])
 
 
 def alarms_are_exact(database: sessionmaker[Session], fleet: Fleet) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import access
 from ingest import drops, rejected
 from ingest.intake import NOBODY, Tally
+from ingest.models import IngestWorker
 from ingest.rejected import Reject
 from kernel import clock, db
 from tests import factories
@@ -50,6 +51,13 @@ def devices(database: sessionmaker[Session], company: Company) -> dict[str, int]
         rejected.keep(session, [Reject(f"fw/v1/{key}/telemetry", b"{\x00", NOW, "not_json", "a NUL", key, unit)])
         stranger = Reject("fw/v1/ghost/telemetry", b"{}", NOW, "unknown_device", "who?", "ghost", None)
         rejected.keep(session, [stranger])
+        for number, (role, share, ended) in enumerate(
+            (("active", "", None), ("standby", "", None), ("active", "", NOW))
+        ):
+            life = IngestWorker(share=share, host=f"ingest-{number}.example", pid=4000 + number, role=role, epoch=None,
+                                started_at=NOW, active_at=NOW, heartbeat_at=NOW, ended_at=ended, ended_why="gone",
+                                received_s=8421.4, lag_ms=23.5, backlog=312)  # fmt: skip
+            session.add(life)
         for said in (5, 29):
             drops.note(session, "broker:1883", said, now=NOW)
     return made
@@ -75,6 +83,25 @@ def test_ING_3_hours_are_summed_over_what_is_in_sight(
     assert _items(at_harbour, "drops") == []
     assert [drop["dropped"] for drop in _items(client, "drops")] == [24]
     assert client_of("technician", "company").get("/api/v1/intake/counts").status_code == 403
+
+
+@pytest.mark.usefixtures("devices")
+def test_OPS_8_who_reads_what_is_on_the_page_in_the_api_and_among_the_figures(
+    client: httpx.Client, client_of: ClientOf, stranger: httpx.Client
+) -> None:
+    found = client.get("/api/v1/intake/workers").json()
+    assert [(one["role"], one["ended_at"] is None) for one in found] == [
+        ("active", True), ("standby", True), ("active", False)
+    ]  # fmt: skip
+    assert client_of("administrator", "harbour").get("/api/v1/intake/workers").json() == []
+    page = client.get("/ingest").text
+    for words in ("ingest-0.example", "stands by", "killed", "8,421", "312"):
+        assert words in page
+    figures = stranger.get("/metrics").text
+    (number,) = [one["id"] for one in found if one["role"] == "active" and one["ended_at"] is None]
+    assert f'fixwright_ingest_backlog{{role="active",share="",worker="{number}"}} 312.0' in figures
+    assert f'fixwright_ingest_lag_ms{{role="active",share="",worker="{number}"}} 23.5' in figures
+    assert "fixwright_ingest_broker_dropped_last_hours 24.0" in figures
 
 
 def test_ING_3_counts_page_by_hour_and_device(client: httpx.Client, devices: dict[str, int]) -> None:
