@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -85,8 +86,9 @@ def one_role(settings: Settings, *, owns_store: bool) -> Iterator[Runtime]:
 
 def intake_only(settings: Settings, factory: sessionmaker[Session]) -> Runtime:
     """Return the parts of a process that takes readings and shows none: it opens no store but to write."""
-    store: TelemetryStore = None  # type: ignore[assignment] - nobody reads one there, and it may belong to another
-    return Runtime(settings, factory.kw["bind"], factory, store, settings_module.secret_key(settings))
+    # Nobody reads a store there, and it may belong to another process.
+    nothing: Any = None
+    return Runtime(settings, factory.kw["bind"], factory, nothing, settings_module.secret_key(settings))
 
 
 def prepare(runtime: Runtime) -> None:

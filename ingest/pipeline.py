@@ -9,7 +9,7 @@ wherever the first attempt ended (promises P1, P2, P7).
 import gc
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
+from ingest.claims import Claims, Moved
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.events import IntakeCaughtUp, IntakeFellBehind
@@ -36,7 +37,7 @@ from kernel import clock, db, events, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Latest, Written
+from telemetry.readings import Int64s, Latest, Written
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -71,6 +72,7 @@ class Pipeline:
         self.patience = patience or Patience()
         self._sessions = sessions
         self._licence: Licence | None = None
+        self._claims: Claims | None = None
         if store is not None:
             self._store = store
         self.mapper = Mapper(self.registry.type_of)
@@ -169,6 +171,97 @@ class Pipeline:
                 self._licence.hold(session)
             yield session
 
+    @contextmanager
+    def _settling(self) -> Iterator[Session]:
+        """Open a transaction for what rules have found; it fails with ``Moved`` if any of it was another's ground."""
+        with db.transaction(self._sessions) as session:
+            if self._licence is not None:
+                losses = self._licence.hold(session)
+                if self._claims is not None:
+                    self._claims.check(losses)
+            yield session
+
+    # Where several processes share the assets -------------------------------------------------------------------
+
+    def share(self) -> None:
+        """Evaluate only the assets that this worker has claimed; call it after ``bind`` and before ``resume``."""
+        assert self._licence is not None  # noqa: S101 - ``bind`` comes first
+        self._claims = Claims(self._licence)
+        self.rules.share()
+
+    @property
+    def assets(self) -> int | None:
+        """How many assets are evaluated here; None where all are."""
+        return None if self._claims is None else len(self._claims.assets)
+
+    def adopt_orphans(self) -> bool:
+        """Claim some of the assets whose worker has ended, so that their timers run on; return whether there were any.
+
+        Call it when a worker has ended, until there are none.
+        """
+        if self._claims is None:
+            return False
+        try:
+            return bool(self._adopt(self._claims.take_orphans))
+        except Moved:
+            self._lose()
+            return True
+
+    def _own(self, devices: Int64s) -> None:
+        """Claim the assets of devices that are not ours yet."""
+        while True:
+            try:
+                self._claim(devices)
+            except Moved:
+                self._lose()
+            else:
+                return
+
+    def _claim(self, devices: Int64s) -> None:
+        claims = self._claims
+        if claims is None or not (strange := claims.strangers(devices)):
+            return
+        named = {asset for device in strange if (asset := self.registry.asset_of(device)) is not None}
+        wanted = named - claims.assets
+        if wanted:
+            self._adopt(lambda session: claims.take(session, wanted))
+        claims.settle(strange)
+
+    def _adopt(self, claim: Callable[[Session], set[int]]) -> set[int]:
+        """Claim assets, and take up their states once that is committed; what fails in between is done again."""
+        assert self._claims is not None  # noqa: S101 - asked by the caller
+
+        def write() -> set[int]:
+            with db.transaction(self._sessions) as session:
+                return claim(session)
+
+        def read() -> None:
+            with db.transaction(self._sessions) as session:
+                # Which of their metrics have a series was learned elsewhere.
+                self.registry.learn_series(session)
+                self.rules.reread(session, asset_ids=taken, alarm_type_ids=set())
+                self.rules.adopt(session, self._store, taken, now=clock.now())
+
+        taken = self.patience.until_done(write, "database")
+        if taken:
+            self.patience.until_done(read, "database")
+            self._claims.taken(taken)
+        return taken
+
+    def _lose(self) -> None:
+        """Learn which assets others have claimed, and forget what is known of them."""
+        assert self._claims is not None  # noqa: S101 - nobody else loses any
+        claims = self._claims
+
+        def read() -> tuple[int, set[int]]:
+            with db.transaction(self._sessions) as session:
+                return claims.lost(session)
+
+        losses, gone = self.patience.until_done(read, "database")
+        self.rules.disown(gone)
+        self.registry.standing.clear()
+        claims.forget(losses, gone)
+
     # The path ---------------------------------------------------------------------------------------------------
 
     def process(self, batch: Batch) -> list[Outgoing]:
@@ -205,11 +298,12 @@ class Pipeline:
             self._fairness.hold_back(resolved)
         if resolved.fresh_assets:
             self._reload_rules(asset_ids=resolved.fresh_assets)
+        # Before the readings are stored: what is taken up with an asset must not know the batch already.
+        self._own(resolved.part_device)
         crash.here("before_store")
         written = self.patience.until_done(lambda: self._store.write(resolved.readings), "telemetry store")
         crash.here("after_store")
-        outcome = self._evaluate(resolved)
-        news = self._commit(resolved, outcome, replays)
+        news = self._settled(resolved, replays)
         self._count(resolved, written, news)
         if batch.fates is not None:
             batch.fates.note(resolved, written, news)
@@ -223,6 +317,15 @@ class Pipeline:
         ]
         return answers if followed is None else answers + followed.asked
 
+    def _settled(self, resolved: Resolved, replays: Sequence[int]) -> set[int]:
+        """Evaluate a batch on assets that are ours, and write what comes of it; return the news."""
+        while True:
+            try:
+                return self._commit(resolved, self._evaluate(resolved), replays)
+            except Moved:
+                self._lose()
+                self._own(resolved.part_device)
+
     def _evaluate(self, resolved: Resolved) -> Outcome:
         readings, chosen = resolved.readings, resolved.for_rules
         columns = readings.series, readings.ts_ms, readings.value
@@ -234,14 +337,15 @@ class Pipeline:
         """Write what the batch changes in the database, in one transaction, or open none; return the news."""
 
         def write() -> set[int]:
-            with self._writing() as session:
+            with self._settling() as session:
                 news = self._write(session, resolved, replays)
                 self.rules.write(session, outcome, now=resolved.now)
                 crash.here("before_commit")
             return news
 
         news: set[int] = set()
-        if resolved.is_more_than_readings or outcome.transitions or outcome.states or replays:
+        is_shared = self._claims is not None
+        if is_shared or resolved.is_more_than_readings or outcome.transitions or outcome.states or replays:
             news = self.patience.until_done(write, "database")
             crash.here("after_commit")
         self.rules.commit(outcome)
@@ -367,6 +471,13 @@ class Pipeline:
 
     def run_timers(self, now: datetime) -> None:
         """Let rules see that time has passed, and that people ended alarms or edited rules."""
+        try:
+            self._run_timers(now)
+        except Moved:
+            # What is lost runs elsewhere; what is not runs again with the next tick.
+            self._lose()
+
+    def _run_timers(self, now: datetime) -> None:
         now_ms = clock.to_ms(now)
         self._settle(self.rules.tick(now_ms), now)
         for instance in self.rules.adrift():
@@ -388,7 +499,7 @@ class Pipeline:
 
     def _settle(self, outcome: Outcome, now: datetime) -> None:
         if outcome.transitions or outcome.states:
-            with self._writing() as session:
+            with self._settling() as session:
                 self.rules.write(session, outcome, now=now)
         self.rules.commit(outcome)
 
@@ -415,6 +526,8 @@ class Pipeline:
             self._reload_rules(alarm_type_ids=changed.alarm_types)
         self._ear.heard(news, at_s)
         if changed:
+            if self._claims is not None:
+                self._claims.unsettle()
             self.run_timers(now)
         return changed
 

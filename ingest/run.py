@@ -9,9 +9,11 @@ A life ends when the process is stopped, or when another has taken over: then th
 
 import asyncio
 import contextlib
+import platform
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +49,7 @@ LOOK_S: Final = 0.5
 COMPACT_EVERY_S: Final = 2.0
 EXPIRE_EVERY_S: Final = 6 * 3600.0
 BEAT_S: Final = 1.0
+GROUP_SESSION_S: Final = 30
 STAND_BY_S: Final = 0.5
 """How often one that stands by looks whether its time has come."""
 START_S: Final = 60.0
@@ -64,7 +67,15 @@ class Ingest:
         sessions: sessionmaker[Session],
         store: TelemetryStore | Callable[[], TelemetryStore],
     ) -> None:
-        """Take the parts. A store that must not be open before this process leads is given as what opens it."""
+        """Take the parts. A store that must not be open before this process leads is given as what opens it.
+
+        Raises:
+            Misconfigured: a group is to share a broker or a store that belong to one process.
+        """
+        if settings.ingest_group and not (settings.mqtt_url and settings.telemetry_url):
+            raise Misconfigured(
+                "FIXWRIGHT_INGEST_GROUP needs an external broker and a telemetry server that several can use."
+            )
         self._settings = settings
         self._sessions = sessions
         self._opens = store if callable(store) else None
@@ -82,7 +93,7 @@ class Ingest:
         self._begin_life()
 
     def _begin_life(self) -> None:
-        self._member = Member(self._sessions)
+        self._member = Member(self._sessions, self._settings.ingest_group or "")
         self._pipeline = Pipeline(self._sessions, patience=self._patience, terms=fairuse.Terms.of(self._settings))
         self._doorway = Doorway(self._pipeline.registry, self._sessions, self._settings)
         self._belt = belt.Belt(self._pipeline)
@@ -121,12 +132,15 @@ class Ingest:
             return "ingest is not running"
         if self.stands_by:
             return None
+        return self._edge_trouble() or self._tick_trouble
+
+    def _edge_trouble(self) -> str | None:
         if isinstance(self._edge, Consumer) and not self._edge.counters.is_connected:
             return f"the MQTT broker is not connected: {self._edge.counters.last_error or 'not yet'}"
         lag_s = self.lag_s()
         if lag_s > self._settings.lag_alarm_s:
             return f"ingest is behind: messages wait {lag_s:.0f} s to be stored"
-        return self._tick_trouble
+        return None
 
     def lag_s(self) -> float:
         """Return how long messages wait to be stored, in seconds; 0 when none waits."""
@@ -249,6 +263,8 @@ class Ingest:
         member, pipeline = self._member, self._pipeline
         await self._belt.between(lambda: self._patience.until_done(member.join, "database"))
         pipeline.bind(member.licence)
+        if member.share:
+            pipeline.share()
         await self._belt.between(pipeline.prepare)
         while not await self._belt.between(self._come_to_lead):
             self._say_started()
@@ -335,10 +351,23 @@ class Ingest:
             counters, now_s = edge.counters, loop.time()
             pace = (counters.received - before) / max(now_s - before_s, BEAT_S / 10)
             before, before_s = counters.received, now_s
-            gauges = Gauges(pace, counters.lag_ms, counters.waiting, None, (self.trouble() or "")[:400])
+            assets = self._pipeline.assets
+            gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (self.trouble() or "")[:400])
             await asyncio.to_thread(member.beat, gauges)
+            await self._look_around(member)
             await asyncio.sleep(BEAT_S)
         _log.error("another ingest worker has taken over; this one stands by", life=member.licence.life)
+
+    async def _look_around(self, member: Member) -> None:
+        """End the lives of workers that have ended, and take up what they left behind."""
+        try:
+            if await asyncio.to_thread(member.sweep):
+                while await self._belt.between(self._pipeline.adopt_orphans):
+                    pass
+        except TRANSIENT as error:
+            _log.warning("the other ingest workers cannot be seen", reason=type(error).__name__)
+        except Deposed:
+            pass  # The licence says so.
 
     async def _may_connect(self) -> None:
         """Refuse a connection to the broker once another process has taken over."""
@@ -352,6 +381,12 @@ class Ingest:
             retired=mapper.retired,
             host_id=self._settings.sparkplug_host_id,
         )
+        if group := self._settings.ingest_group:
+            name = self._settings.ingest_name or platform.node()
+            # When it is gone for longer than this, the broker gives what it held for us to the others.
+            terms = replace(
+                terms, client_id=f"{terms.client_id}-{group}-{name}", group=group, session_s=GROUP_SESSION_S
+            )
         where = endpoint.parse(self._settings.mqtt_url or "")
         return Consumer(where, self._belt, terms=terms, limits=self._limits(), may_connect=self._may_connect)
 
@@ -410,7 +445,8 @@ class Ingest:
         await self._doorway.meet()
         if isinstance(self._edge, Consumer) and (changed.mappings or changed.devices):
             self._edge.follow(self._pipeline.mapper.filters)
-        for message in await self._belt.between(self._pipeline.replay):
+        replay = self._pipeline.replay if self._member.is_eldest else list[Outgoing]
+        for message in await self._belt.between(replay):
             if self._edge is not None:
                 self._edge.publish(message)
         await self._belt.between(lambda: self._pipeline.see_who_was_not_born(clock.now()))

@@ -10,7 +10,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -104,6 +105,9 @@ class Member:
         self._sessions = sessions
         self._watch = Watch()
         self._gone: set[int] = set()
+        self._before: set[int] | None = None
+        self.is_eldest = True
+        """Whether this is the first among those that lead: what one of them is to do, it does."""
         self._line: Connection | None = None
         self._beating = threading.Lock()
         self._licence: Licence | None = None
@@ -166,6 +170,24 @@ class Member:
 
     def rivals(self) -> set[int]:
         """Return the living that lead now and leave no room beside them."""
+        return {one.id for one in self._look() if self._excludes(one)}
+
+    def sweep(self) -> bool:
+        """End the lives of others that have ended, while leading; return whether anybody went since the last look."""
+        living = self._look()
+        if self._gone:
+            with self._alone() as session:
+                for one in _others(session, self.licence.life):
+                    if one.id in self._gone:
+                        end(session, one.id, "silent" if one.is_held else "gone")
+        now = {one.id for one in living}
+        went = self._before is None or not self._before <= now
+        self._before = now
+        beside = [one.id for one in living if one.role == "active"]
+        self.is_eldest = self.licence.life < min(beside, default=self.licence.life + 1)
+        return went
+
+    def _look(self) -> list[Other]:
         try:
             with self._sessions() as session:
                 seen = _others(session, self.licence.life)
@@ -173,15 +195,21 @@ class Member:
             self._watch.blind()
             raise
         self._gone = self._watch.ended(seen, time.monotonic())
-        return {one.id for one in seen if one.id not in self._gone and self._excludes(one)}
+        return [one for one in seen if one.id not in self._gone]
 
-    def lead(self) -> bool:
-        """End the lives that ``rivals`` found ended, and lead, unless somebody else does by now."""
+    @contextmanager
+    def _alone(self) -> Iterator[Session]:
+        """Open a transaction in which lives begin to lead or are ended, one at a time."""
         with db.transaction(self._sessions) as session:
-            # One at a time; and one that is paused here must not keep the others out.
+            # One that is paused in here must not keep the others out.
             session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '2s'"))
             session.execute(text("SET LOCAL lock_timeout = '3s'"))
             session.execute(select(func.pg_advisory_xact_lock(LOCKS, 0)))
+            yield session
+
+    def lead(self) -> bool:
+        """End the lives that ``rivals`` found ended, and lead, unless somebody else does by now."""
+        with self._alone() as session:
             for one in _others(session, self.licence.life):
                 if one.id in self._gone:
                     end(session, one.id, "silent" if one.is_held else "gone")
@@ -272,7 +300,7 @@ def _others(session: Session, life: int) -> list[Other]:
 # For people -----------------------------------------------------------------------------------------------------
 
 
-def shown(session: Session, *, limit: int = 50) -> Sequence[IngestWorker]:
+def shown(session: Session, *, limit: int = 20) -> Sequence[IngestWorker]:
     """Return the living, those that lead first, and then those that ended last."""
     return session.scalars(
         select(IngestWorker)

@@ -76,6 +76,16 @@ class Settings(BaseSettings):
         pattern="^[^+#/\\x00-\\x1f]{0,60}$",
         description="Name under which Sparkplug edge nodes find this host, spBv1.0/STATE/…; empty: it does not say.",
     )
+    ingest_group: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,40}$",
+        description="Share the broker's messages with other ingest workers of this name ($share); see docs/scaling.md.",
+    )
+    ingest_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,80}$",
+        description="What this worker is called at the broker within its group; empty takes the machine's name.",
+    )
     batch_messages: int = Field(10000, ge=1, le=60000, description="Messages gathered into one batch at most.")
     batch_wait_ms: int = Field(
         20, ge=0, le=1000, description="How long a batch waits for more messages, in milliseconds."

@@ -61,6 +61,7 @@ class Evaluator:
         self._standing = Roster()
         self._adrift: set[int] = set()
         self._edited: set[int] = set()
+        self._mine: set[int] | None = None
 
     def __len__(self) -> int:
         return len(self._standing)
@@ -89,6 +90,9 @@ class Evaluator:
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
         self._engine = Engine()
+        if self._mine is not None:
+            self._install(session, store, [*map(self._standing.__getitem__, self._of(self._mine))], now)
+            return
         instances = self._standing.instances()
         self._engine.install_many(instances)
         singles = self._standing.singles()
@@ -96,6 +100,40 @@ class Evaluator:
             self._engine.install([one.instance for one in singles])
         self._engine.restore(_all_states(session, self._standing))
         self._seed(store, np.concatenate([instances.series, _watched_by(singles)]), now)
+
+    # Where several evaluators share the assets ------------------------------------------------------------------
+
+    def share(self) -> None:
+        """Evaluate no asset from now on but those taken with ``adopt``; call it before ``resume``."""
+        self._mine = set()
+
+    def adopt(self, session: Session, store: TelemetryStore, asset_ids: Iterable[int], *, now: datetime) -> None:
+        """Take over assets from whoever evaluated them before, with their states as they are stored now."""
+        assert self._mine is not None  # noqa: S101 - ``share`` comes first
+        taken = set(asset_ids)
+        self._mine |= taken
+        found = [*map(self._standing.__getitem__, self._of(taken))]
+        # What is held here may be from before the asset went elsewhere.
+        self._engine.remove([one.instance.id for one in found])
+        self._install(session, store, found, now)
+
+    def disown(self, asset_ids: Iterable[int]) -> None:
+        """Forget the states of assets that another evaluates now."""
+        assert self._mine is not None  # noqa: S101 - ``share`` comes first
+        gone = set(asset_ids)
+        self._mine -= gone
+        self._engine.remove(self._of(gone))
+
+    def _of(self, asset_ids: set[int]) -> list[int]:
+        return sorted(self._standing.concerned(None, asset_ids))
+
+    def _install(self, session: Session, store: TelemetryStore, rules: Sequence[Standing], now: datetime) -> None:
+        self._engine.install([one.instance for one in rules])
+        self._engine.restore(_states(session, [one.instance.id for one in rules]))
+        self._seed(store, _watched_by(rules), now)
+
+    def _is_mine(self, rule: Standing) -> bool:
+        return self._mine is None or rule.asset_id in self._mine
 
     def read_changes(
         self,
@@ -133,9 +171,10 @@ class Evaluator:
         if not changes.changed:
             return
         self._standing.take(changes.changed)
-        self._engine.install([one.instance for one in changes.changed])
+        mine = [one for one in changes.changed if self._is_mine(one)]
+        self._engine.install([one.instance for one in mine])
         self._engine.restore(changes.states)
-        self._seed(store, _watched_by(changes.changed), now)
+        self._seed(store, _watched_by(mine), now)
         self._edited.update(one.instance.id for one in changes.changed)
 
     def watches(self, alarm_type_id: int, asset_id: int) -> bool:
