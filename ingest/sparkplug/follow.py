@@ -182,7 +182,7 @@ class _Work:
     def close(self) -> None:
         """Note, once a node, which messages were taken."""
         for node_id, (before, after) in self.followed.changed.items():
-            after.recent = kept.with_fresh(before.recent, self._fresh[node_id].items())
+            after.recent = kept.with_fresh(before.recent, self._fresh[node_id])
 
     def _tell(self, said: Said, told: Mapping[str, bool]) -> None:
         for name, is_online in told.items():

@@ -1,7 +1,7 @@
 """Sessions of edge nodes in the database, so that aliases and sequences outlive the process that learnt them."""
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,10 +14,11 @@ from ingest.models import SparkplugBirth, SparkplugNode
 from ingest.sparkplug.session import Birth, Defined, Life, Node
 
 MOST_RECENT: Final = 4_096
-RECENT_MS: Final = 30_000
-"""A message that came again is known by its bytes when it is among the latest so many, and not older than this.
+RECENT_MS: Final = 10_000
+"""A message that came again is known by its bytes when it is among the latest so many of its node, and not too old.
 
-Age counts back from the latest message taken, so the time that nobody was there to take any does not count.
+Too old is what was received so long before the first message of the node's latest batch: it is acknowledged by then.
+Time in which nobody was there to take any does not count.
 """
 _ENTRY: Final = struct.Struct("<Qq")
 
@@ -84,12 +85,12 @@ def write(session: Session, changed: Mapping[int, tuple[Held, Held]]) -> None:
         )
 
 
-def with_fresh(recent: Recent, fresh: Iterable[tuple[int, int]]) -> Recent:
-    """Return the digests taken lately with those of (digest, received at), as far back as they are kept."""
-    merged = {**recent, **dict(fresh)}
-    if not merged:
+def with_fresh(recent: Recent, fresh: Recent) -> Recent:
+    """Return the digests taken lately with those of a batch, as far back as they are kept."""
+    merged = {**recent, **fresh}
+    if not fresh:
         return merged
-    begins = next(reversed(merged.values())) - RECENT_MS
+    begins = min(fresh.values()) - RECENT_MS
     return {digest: ms for digest, ms in [*merged.items()][-MOST_RECENT:] if ms >= begins}
 
 

@@ -14,6 +14,7 @@ from ingest import rejected
 from ingest.batch import Batch
 from ingest.models import IntakeCount, RejectedMessage, SparkplugBirth, SparkplugNode
 from ingest.pipeline import Pipeline
+from ingest.sparkplug import kept
 from ingest.sparkplug import session as sessions
 from ingest.sparkplug.payload import Scalar
 from ingest.sparkplug.scalars import Type
@@ -408,6 +409,27 @@ def test_a_batch_without_sparkplug_asks_nothing_of_the_database(
     event.listen(engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
     pipeline.process(batch(("fw/v1/dev-0/telemetry", b'{"temperature": 4}'), at=20))
     assert statements == []
+
+
+def test_messages_taken_lately_are_remembered_as_far_back_as_they_may_come_again() -> None:
+    old = {number: 1_000 * number for number in range(30)}
+    assert [*kept.with_fresh(old, {99: 31_000, 98: 60_000})] == [21, 22, 23, 24, 25, 26, 27, 28, 29, 99, 98]
+    assert kept.with_fresh(old, {}) == old
+    many = dict.fromkeys(range(kept.MOST_RECENT + 5), 31000)
+    assert [*kept.with_fresh(old, many)] == [*many][5:]
+
+
+def test_a_birth_too_large_for_other_messages_is_taken_in_its_place(
+    database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, node: EdgeNode
+) -> None:
+    metrics = [
+        M(f"hall-{number:04}/temperature-of-the-bearing-on-the-drive-side", 1.0, alias=number) for number in range(4500)
+    ]
+    large = node.birth(*metrics)
+    assert len(large[1]) > 300_000
+    assert pipeline.process(batch(large, node.data(temperature(2.5, 4321)))) == []
+    assert value(database, store, "edge", "hall-4321/temperature-of-the-bearing-on-the-drive-side") == 2.5
+    assert reasons(database) == []
 
 
 def test_only_births_that_changed_are_written(
