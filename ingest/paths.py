@@ -265,7 +265,7 @@ def _plain(number: float) -> str:
 
 def _first_line(error: Exception) -> str:
     line = next(filter(None, (part.strip() for part in str(error).splitlines())), "it cannot be read")
-    return line[:SAID]
+    return line.removeprefix("Invalid jmespath expression: ").rstrip(": ")[:SAID]
 
 
 _LOCK: Final = threading.Lock()

@@ -134,7 +134,7 @@ class Reader:
         path, name = self._each[depth]
         found = path.find(document, budget)
         if found is None:
-            raise Refused(Reason.PATH_MISSING, f"each.{depth}: “{path.text}” leads to nothing")
+            raise Refused(Reason.PATH_MISSING, f"entry {depth + 1}: “{path.text}” leads to nothing")
         if isinstance(found, dict):
             pairs: Iterable[tuple[str, Any]] = found.items()
         else:
@@ -225,7 +225,7 @@ class _Metric(Kept):
     """One row of metrics."""
 
     def __init__(self, place: int, metric: mapping.Metric) -> None:
-        super().__init__(f"metrics.{place}", metric)
+        super().__init__(f"metric {place + 1}", metric)
         self.path = paths.path(metric.path)
         self._name: Template = paths.template(metric.name or "{key}")
         self._unit = _path(metric.unit_path)
@@ -278,7 +278,9 @@ class _Frame:
 
     def __init__(self, frame: mapping.Frame) -> None:
         self._path, self._encoding, self._length = _path(frame.path), frame.encoding, frame.length
-        self._fields = [(one, one.field, Kept(f"frame.fields.{place}", one)) for place, one in enumerate(frame.fields)]
+        self._fields = [
+            (one, one.field, Kept(f"field {place + 1} of the frame", one)) for place, one in enumerate(frame.fields)
+        ]
 
     def values(self, item: Any, budget: Budget) -> dict[str, Scalar]:  # noqa: ANN401 - JSON or bytes
         """Return what the frame holds; nothing where its path leads to nothing."""
@@ -319,7 +321,7 @@ class _Alarm:
     """One row of alarms."""
 
     def __init__(self, place: int, alarm: mapping.Alarm) -> None:
-        self._place = f"alarms.{place}"
+        self._place = f"alarm {place + 1}"
         self.path = paths.path(alarm.path)
         self._code, self._message = paths.template(alarm.code), paths.template(alarm.message)
         self._severity, self._severities = paths.template(alarm.severity), alarm.severities

@@ -83,6 +83,11 @@ def fields_of(definition: Mapping[str, Any]) -> Fields | None:
     return fields if _loose(again) == _loose(read) else None
 
 
+def place(field: str) -> str:
+    """Return the place of a fault as people count: ``metrics.0.path`` is ``metrics 1 · path``."""
+    return re.sub(r"\.(\d+)(\.|$)", lambda found: f" {int(found[1]) + 1}" + (" · " if found[2] else ""), field)
+
+
 def as_text(definition: Mapping[str, Any]) -> str:
     """Return a definition for reading and editing."""
     return json.dumps(definition, indent=2, ensure_ascii=False)

@@ -137,13 +137,13 @@ def new(request: Request, db: Db, viewer: Writer, start: str = "") -> Response:
     if one is not None:
         given = {**(mapping_forms.fields_of(one.definition) or {}), "name": one.name, "name_zh": one.name_zh,
                  "sample_topic": one.topic, "sample": one.payload, "sample_form": "text"}  # fmt: skip
-    return _editor(request, db, viewer, given, tried=_tried(given) if one else None)
+    return _editor(request, db, viewer, given, tried=_tried(request, given) if one else None)
 
 
 @router.post("/try")
 def try_it(request: Request, db: Db, viewer: Writer, given: Given) -> Response:
     """Show what a mapping would make of its sample: the part of the page beside it, or the page without a script."""
-    tried = _tried(given)
+    tried = _tried(request, given)
     if pages.wants_fragment(request):
         return pages.render(request, "mappings/_trial.html", tried=tried)
     row = None
@@ -162,7 +162,7 @@ def add(request: Request, db: Db, viewer: Writer, given: Given) -> Response:
         made = mappings.add(db, draft, definition, sample, unit=unit, actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
         db.rollback()
-        return _editor(request, db, viewer, given, error=error, tried=_tried(given))
+        return _editor(request, db, viewer, given, error=error, tried=_tried(request, given))
     return pages.go(f"/mappings/{made.id}", notice=i18n.noop("Saved. It reads from now on."))
 
 
@@ -174,7 +174,7 @@ def edit(request: Request, db: Db, viewer: Writer, mapping_id: int, *, version: 
     start = next((one for one in mappings.versions(db, row) if one.number == number), None)
     start = start or mappings.in_force(db, row)
     given = _given_by(row, start, as_text=view == "json")
-    return _editor(request, db, viewer, given, row=row, tried=_tried(given))
+    return _editor(request, db, viewer, given, row=row, tried=_tried(request, given))
 
 
 @router.post("/{mapping_id}")
@@ -190,7 +190,7 @@ def save(request: Request, db: Db, viewer: Writer, mapping_id: int, given: Given
     except (Invalid, Conflict, Stale) as error:
         db.rollback()
         row = mappings.find(db, viewer, mapping_id, mappings.WRITES)
-        return _editor(request, db, viewer, given, row=row, error=error, tried=_tried(given))
+        return _editor(request, db, viewer, given, row=row, error=error, tried=_tried(request, given))
     return pages.go(f"/mappings/{row.id}", notice=i18n.noop("Version {n} holds from now on."), n=row.version)
 
 
@@ -215,7 +215,7 @@ def one_mapping(request: Request, db: Db, viewer: Reader, mapping_id: int, versi
         is_old=shown.number != row.version,
         versions=every,
         names=oversight.names(db, viewer, [one.author for one in every]),
-        tried=_tried(given),
+        tried=_tried(request, given),
         text=mapping_forms.as_text(shown.definition),
         parts={kind: mapping_forms.rows_of(given, kind) for kind in mapping_forms.ROWS},
         may_write=viewer.may_at(mappings.WRITES, db.get_one(OrgUnit, row.unit_id).path),
@@ -275,14 +275,17 @@ def _moment(ts_ms: int | None) -> datetime | None:
         return None  # so absurd that it would be stored at the time of receipt
 
 
-def _tried(given: Entries[str, str]) -> Tried | None:
+def _tried(request: Request, given: Entries[str, str]) -> Tried | None:
     """Return what a form's definition makes of its sample, None where there is no sample yet."""
     try:
         definition: Definition = language.parse(mapping_forms.definition_of(given))
     except DefinitionRefused as error:
-        return Tried(problems=tuple((one.field, one.sentence) for one in error.problems))
+        said_ = [(mapping_forms.place(one.field), forms.said(request, one.template, one.values))
+                  for one in error.problems]  # fmt: skip
+        return Tried(problems=tuple(said_))
     except Invalid as error:
-        return Tried(problems=((error.field or "", i18n.gettext(error.sentence, **error.values)),))
+        said = forms.said(request, error.sentence, error.values)
+        return Tried(problems=((mapping_forms.place(error.field or ""), said),))
     if not given.get("sample", "").strip():
         return None
     found = trial.run(definition, _sample(given), now_ms=clock.now_ms())
@@ -368,6 +371,7 @@ def _editor(
         parts=parts,
         tried=tried,
         errors=forms.refused(request, error) if error else {},
+        place_words=mapping_forms.place,
         is_text=bool(given.get("text", "").strip()),
         fits_form=row is None or mapping_forms.fields_of(mappings.in_force(db, row).definition) is not None,
         units=forms.options(db.scalars(_units(viewer)), language_),

@@ -176,8 +176,8 @@ def test_values_become_those_of_the_kind_scale_and_unit_wanted() -> None:
     ("row", "payload", "reason", "said"),
     [
         ({"path": "x"}, {"y": 1}, Reason.PATH_MISSING, "nothing was found at “x”"),
-        ({"path": "x", "required": True}, {"y": 1}, Reason.PATH_MISSING, "metrics.0: “x” leads to nothing"),
-        ({"path": "x", "kind": "number"}, {"x": "warm"}, Reason.BAD_VALUE, "metrics.0 “t”: expected a number"),
+        ({"path": "x", "required": True}, {"y": 1}, Reason.PATH_MISSING, "metric 1: “x” leads to nothing"),
+        ({"path": "x", "kind": "number"}, {"x": "warm"}, Reason.BAD_VALUE, "metric 1 “t”: expected a number"),
         ({"path": "x"}, {"x": {"y": 1}}, Reason.BAD_VALUE, "expected a single value, found an object"),
         ({"path": "x", "kind": "boolean"}, {"x": 7}, Reason.BAD_VALUE, "yes or no, found 7"),
         ({"path": "x", "spread": True}, {"x": [1]}, Reason.BAD_VALUE, "an object to spread, found a list"),
