@@ -100,16 +100,18 @@ class Follower:
         return found
 
     def give_up(self, db: Session, missed: Mapping[int, tuple[Held, Held]], *, now: datetime) -> None:
-        """Write that devices which were awaited in vain are away."""
+        """Write that devices which were awaited in vain are away, unless another process follows their node now."""
+        stored = kept.load(db, missed)
+        mine = {number: each for number, each in missed.items() if stored[number].node == each[0].node}
         told = {}
-        for number, (before, after) in missed.items():
+        for number, (before, after) in mine.items():
             key = self._registry.key_of(number)
             for name, birth in after.node.births.items():
                 if key is not None and before.node.birth(name).life is not birth.life:
                     device = self._registry.speaker(keys.source(key, name))
                     if isinstance(device, Known):
                         told[device.id] = False
-        kept.write(db, missed)
+        kept.write(db, mine)
         status.tell(db, told, now=now)
 
     def given_up(self, missed: Mapping[int, tuple[Held, Held]]) -> None:

@@ -1,7 +1,7 @@
 """Sessions of edge nodes in the database, so that aliases and sequences outlive the process that learnt them."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,14 +35,19 @@ class Held:
     recent: Recent = field(default_factory=dict)
 
 
-def load(session: Session) -> dict[int, Held]:
-    """Return what is known of all nodes, by the id of their device."""
+def load(session: Session, node_ids: Collection[int] | None = None) -> dict[int, Held]:
+    """Return what is known of all nodes, or of some, by the id of their device."""
     births: dict[int, dict[str, Birth]] = {}
     columns = SparkplugBirth.node_id, SparkplugBirth.device, SparkplugBirth.life, SparkplugBirth.metrics
-    for node_id, device, life, metrics in session.execute(select(*columns)):
+    born, nodes = select(*columns), select(SparkplugNode)
+    if node_ids is not None:
+        born = born.where(SparkplugBirth.node_id.in_(node_ids))
+        nodes = nodes.where(SparkplugNode.device_id.in_(node_ids)).with_for_update()
+    rows = session.scalars(nodes).all()
+    for node_id, device, life, metrics in session.execute(born):
         births.setdefault(node_id, {})[device] = Birth(Life(life), _read_metrics(metrics))
     found = {}
-    for row in session.scalars(select(SparkplugNode)):
+    for row in rows:
         node = Node(
             group=row.group_name,
             is_alive=row.is_alive,

@@ -211,6 +211,18 @@ def test_a_birth_that_comes_again_does_not_make_its_devices_flicker(
     assert online(database) == {"edge": True, "edge.motor": False}
 
 
+def test_a_process_that_no_longer_follows_a_node_takes_none_of_its_devices_offline(
+    database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, node: EdgeNode
+) -> None:
+    pipeline.process(batch(*births(node), node.birth(TEMPERATURE)))
+    other = Pipeline(database, store)
+    other.load()
+    other.process(batch(node.device_birth("motor", SPEED)))
+    pipeline.see_who_was_not_born(NOW + timedelta(hours=1))
+    assert online(database) == {"edge": True, "edge.motor": True}
+    assert other.process(batch(node.device_data("motor", M("", 9, Type.INT32, 2, typed=False)))) == []
+
+
 def test_births_aliases_and_the_sequence_survive_a_restart(
     database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, node: EdgeNode
 ) -> None:
