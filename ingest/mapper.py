@@ -181,7 +181,13 @@ class Mapper:
         if found is None:
             if len(table.of_topic) >= _REMEMBERED:
                 table.of_topic.clear()
-            found = table.of_topic[topic] = tuple(live for live in table.live if live.reader.takes(topic))
+            # What a webhook source posts is for mappings that name it, whatever a wildcard would match.
+            is_posted = topic.startswith(language.WEBHOOKS)
+            found = table.of_topic[topic] = tuple(
+                live
+                for live in table.live
+                if live.reader.definition.topic.startswith(language.WEBHOOKS) == is_posted and live.reader.takes(topic)
+            )
         if not found:
             return None
         left = None

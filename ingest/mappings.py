@@ -20,7 +20,7 @@ from ingest import mapping as language
 from ingest import trial
 from ingest.events import MappingChanged
 from ingest.mapping import Definition
-from ingest.models import Mapping, MappingUse, MappingVersion
+from ingest.models import Mapping, MappingUse, MappingVersion, WebhookSource
 from ingest.ready import Ready
 from ingest.trial import Sample
 from kernel import audit, clock, events
@@ -279,10 +279,21 @@ def _check_target(session: Session, draft: MappingDraft, definition: Definition,
 def _check_topic(session: Session, definition: Definition, company_id: int) -> None:
     if not definition.topic:
         return
+    if definition.topic.startswith(language.WEBHOOKS):
+        _check_source(session, definition.topic.removeprefix(language.WEBHOOKS), company_id)
+        return
     wanted = language.topic_filter(definition.topic)
-    others = select(Mapping.topic).where(Mapping.company_id != company_id, Mapping.topic != "")
-    if any(language.may_meet(wanted, language.topic_filter(topic)) for topic in session.scalars(others)):
+    others = session.scalars(select(Mapping.topic).where(Mapping.company_id != company_id, Mapping.topic != ""))
+    over_mqtt = (topic for topic in others if not topic.startswith(language.WEBHOOKS))
+    if any(language.may_meet(wanted, language.topic_filter(topic)) for topic in over_mqtt):
         raise Conflict("These topics are read by another company. Choose others.", field="topic")
+
+
+def _check_source(session: Session, name: str, company_id: int) -> None:
+    """Make sure that what posts under a name is the company's own: a mapping sees whole messages."""
+    owner = select(WebhookSource.id).where(WebhookSource.name == name, WebhookSource.company_id == company_id)
+    if session.scalar(owner) is None:
+        raise Invalid("There is no webhook source of this name. Add it first.", field="topic")
 
 
 def _keep(

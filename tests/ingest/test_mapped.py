@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import devices as registered
 from assets.models import Device, DeviceApplication
-from ingest import mapping, mappings, ready, rejected
+from ingest import mapping, mappings, ready, rejected, webhooks
 from ingest.batch import Batch
 from ingest.mapper import STRIKES
 from ingest.mappings import MappingDraft
@@ -278,6 +278,33 @@ def test_a_mapping_speaks_for_devices_of_its_unit_and_nobody_else(
         with pytest.raises(Conflict, match="another company"):
             mappings.add(session, MappingDraft("Spy"), {**PLAIN, "topic": "works/+/{device}"},
                          Sample("works/x/dev-0", SAMPLE.payload), unit=company, actor="a", now=NOW)  # fmt: skip
+
+
+def test_what_a_webhook_source_posts_is_read_by_mappings_of_its_own_company_alone(
+    database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, works: Plant
+) -> None:
+    hook = {**PLAIN, "topic": "webhook/lora", "device": "{=dev}"}
+    sample = Sample("webhook/lora", '{"dev": "dev-0", "v": {"t": 1}}')
+    with pytest.raises(Invalid, match="no webhook source"):
+        add(database, pipeline, works, hook, sample)
+    with db.transaction(database) as session:
+        rivals = session.get_one(OrgUnit, plant.build_other(session).company_id)
+        webhooks.add(session, "lora", proof="token", unit=works.company, actor="a", now=NOW)
+        for topic in ("webhook/lora", "webhook/+", "webhook/{x}"):
+            with pytest.raises(Invalid, match="no webhook source"):
+                mappings.add(session, MappingDraft("Spy"), {**hook, "topic": topic}, sample, unit=rivals, actor="a",
+                             now=NOW)  # fmt: skip
+        wide = {**hook, "topic": "{x}/lora"}
+        mappings.add(session, MappingDraft("Spy"), wide, Sample("a/lora", sample.payload), unit=rivals, actor="a",
+                     now=NOW)  # fmt: skip
+    pipeline.load()
+    body = {"dev": "dev-0", "v": {"temperature": 8}}
+    process(pipeline, message("", topic="webhook/lora", **body))
+    assert kept(database) == [("unknown_topic", None)]
+    add(database, pipeline, works, hook, sample)
+    process(pipeline, message("", topic="webhook/lora", **body))
+    assert samples(database, store, works.devices[0], "temperature") == [(0, 8)]
+    assert pipeline.mapper.filters == ("+/lora",)
 
 
 def test_an_unknown_device_is_listed_for_approval_where_the_mapping_admits_it(

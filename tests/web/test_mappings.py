@@ -83,6 +83,14 @@ def test_ING_12_nothing_is_saved_that_does_not_understand_its_sample(
         assert session.scalars(select(Mapping)).all() == []
 
 
+def test_what_is_wrong_is_said_in_the_language_of_the_page(client: httpx.Client) -> None:
+    client.cookies.set("lang", "zh")
+    wrong = {**FORM, "metric-0-path": "v["}
+    tried = client.post("/mappings/try", data=wrong, headers={"HX-Request": "true"}).text
+    assert "metrics 1 · path" in tried
+    assert "这不是有效的路径" in tried
+
+
 def test_without_a_script_a_trial_shows_the_whole_form_again_with_more_rows(client: httpx.Client) -> None:
     page = client.post("/mappings/try", data={**FORM, "more": "1"}).text
     assert 'value="v.t"' in page
