@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from api import idempotency
 from api.worker import Tick
 from assets import applications
-from ingest import ledger
+from ingest import ledger, status
 from kernel import audit, limits
 from maintenance.dispatch import assign, pool
 from maintenance.orders import desk
@@ -19,11 +19,12 @@ KEPT = timedelta(hours=24)
 
 
 def _sweep(session: Session, now: datetime) -> None:
-    """Forget what has run out: rate windows, kept answers, ended sign-ins, devices that asked in vain."""
+    """Forget what has run out: rate windows, kept answers, ended sign-ins, who asked in vain, connections of old."""
     limits.sweep(session, before=now - KEPT)
     idempotency.sweep(session, now)
     sign_in.sweep(session, now)
     applications.sweep(session, now)
+    status.sweep(session, now)
 
 
 def _witness(session: Session, _now: datetime) -> None:

@@ -97,7 +97,7 @@ def revoke(session: Session, device: Device, *, actor: str, now: datetime) -> No
     device.password_hash = device.password_alias = None
     device.previous_hash = device.previous_alias = device.previous_until = None
     if device.is_online:
-        device.is_online, device.online_changed_at = False, now
+        device.is_online, device.connection, device.online_changed_at = False, "offline", now
     _record(session, device, "device.revoke", {"revoked_at": None}, {"revoked_at": now}, actor, now)
     events.emit(
         session,

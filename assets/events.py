@@ -28,7 +28,7 @@ class DeviceBound:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStateChanged:
-    """A device came online or went offline."""
+    """A device came online, or went offline or out of reach, and has held that state for long enough to be told."""
 
     device_id: int
     is_online: bool
@@ -87,3 +87,20 @@ class DeviceDeclined:
 
     application_id: int
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandMoved:
+    """A command to a device was written, sent, answered or given up; ``state`` is the one it is in now."""
+
+    device_id: int
+    command_id: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSettingsChanged:
+    """Somebody wants a device set otherwise."""
+
+    device_id: int
+    version: int

@@ -185,10 +185,14 @@ def devices(
     text: str = "",
     state: str | None = None,
     asset_id: int | None = None,
+    gateway_id: int | None = None,
     after: tuple[str, int] | None = None,
     limit: int,
 ) -> Sequence[Device]:
-    """Return up to ``limit`` devices in order of key. ``state`` is online, offline, unbound or revoked."""
+    """Return up to ``limit`` devices in order of key.
+
+    ``state`` is online, offline, unreachable, quiet, unbound or revoked; ``gateway_id`` keeps what lies behind one.
+    """
     bound = exists().where(Binding.device_id == Device.id, Binding.ends_at.is_(None))
     query = select(Device).where(scope.visible(Device, viewer, "assets.read")).order_by(Device.key, Device.id)
     if text:
@@ -197,6 +201,8 @@ def devices(
         )
     if asset_id is not None:
         query = query.where(bound.where(Binding.asset_id == asset_id))
+    if gateway_id is not None:
+        query = query.where(Device.gateway_id == gateway_id)
     if state in _DEVICE_STATES:
         query = query.where(_DEVICE_STATES[state](bound))
     if after is not None:
@@ -207,6 +213,8 @@ def devices(
 _DEVICE_STATES: Final[dict[str, Any]] = {
     "online": lambda _bound: and_(Device.is_online, Device.revoked_at.is_(None)),
     "offline": lambda _bound: and_(~Device.is_online, Device.revoked_at.is_(None)),
+    "unreachable": lambda _bound: and_(Device.connection == "unreachable", Device.revoked_at.is_(None)),
+    "quiet": lambda _bound: and_(Device.quiet_since.is_not(None), Device.revoked_at.is_(None)),
     "unbound": lambda bound: and_(~bound, Device.revoked_at.is_(None)),
     "revoked": lambda _bound: Device.revoked_at.is_not(None),
 }

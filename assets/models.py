@@ -50,6 +50,10 @@ class AssetType(Named, Row):
     icon: Mapped[str] = mapped_column(String(40), default="engine")
     skill: Mapped[str | None] = mapped_column(String(40))
     """Key of the skill that repairs of this type need."""
+    quiet_factor: Mapped[float | None]
+    """After how many expected intervals without a message a device on it is quiet; None inherits, 0 never is."""
+    quiet_severity: Mapped[str | None] = mapped_column(String(10))
+    """How severe that is, or *off*; None inherits."""
 
     metrics: Mapped[list["Metric"]] = relationship(order_by="Metric.position", cascade="all, delete-orphan")
 
@@ -117,7 +121,14 @@ class Device(Scoped, Row):
     """Something that speaks MQTT: ``key`` is its user name and stands in its topics."""
 
     __tablename__ = "device"
-    __table_args__ = (UniqueConstraint("key"), UniqueConstraint("client_id"))
+    __table_args__ = (
+        UniqueConstraint("key"),
+        UniqueConstraint("client_id"),
+        Index("ix_device_untold", "online_changed_at", postgresql_where=text("connection <> connection_told")),
+        Index("ix_device_quiet", "id", postgresql_where=text("quiet_since IS NOT NULL")),
+        Index("ix_device_desired", "id", postgresql_where=text("desired_version > 0")),
+        CheckConstraint("connection IN ('unknown', 'online', 'offline', 'unreachable')", name="connection"),
+    )
 
     id: Mapped[Id]
     key: Mapped[str] = mapped_column(String(80))
@@ -138,10 +149,25 @@ class Device(Scoped, Row):
     enrolment_id: Mapped[int | None] = mapped_column(ForeignKey("enrolment.id"), index=True)
     """How it came here by itself, if it did."""
     gateway_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"), index=True)
+    connection: Mapped[str] = mapped_column(String(12), default="unknown", server_default="unknown")
+    """*online*, *offline*, *unreachable* (its gateway is offline), or *unknown* before its first word."""
+    connection_told: Mapped[str] = mapped_column(String(12), default="unknown", server_default="unknown")
+    """What others were told of it last; a device that comes and goes is told of once it keeps still."""
     is_online: Mapped[bool] = mapped_column(default=False)
     online_changed_at: Mapped[datetime | None]
+    """Since when ``connection`` is what it is."""
     last_seen_at: Mapped[datetime | None]
     attributes: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What it reports of itself."""
+    desired: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
+    """The settings it should have, each a name and a value."""
+    desired_version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    quiet_since: Mapped[datetime | None]
+    """Set while it is missed: since when nothing is heard of it."""
+    quiet_after_s: Mapped[int | None]
+    """After how long without a message it is quiet; None: as its type says, 0: never."""
+    quiet_severity: Mapped[str | None] = mapped_column(String(10))
+    """How severe that is, or *off*; None: as its type says."""
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 
@@ -247,3 +273,69 @@ class Enrolment(Scoped, Row):
 
     asset_type: Mapped[AssetType | None] = relationship()
     asset: Mapped[Asset | None] = relationship()
+
+
+class ConnectionChange(Row):
+    """A device came, went, or lost its gateway; ``cause`` says how that is known."""
+
+    __tablename__ = "connection_change"
+    __table_args__ = (Index("ix_connection_change_device", "device_id", "at"),)
+
+    id: Mapped[Id]
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
+    at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(12))
+    cause: Mapped[str] = mapped_column(String(12))
+    """*said* (by itself or its last will), *connection*, *heard*, *silence* or *gateway*."""
+
+
+class DeviceCommand(Row):
+    """Something a device was asked to do. The rows are the queue: whoever asks writes one, ingest sends it."""
+
+    __tablename__ = "device_command"
+    __table_args__ = (
+        UniqueConstraint("token"),
+        Index("ix_device_command_device", "device_id", "id"),
+        Index("ix_device_command_open", "device_id", postgresql_where=text("state IN ('queued', 'sent', 'delivered')")),
+        CheckConstraint("kind IN ('one_way', 'reply', 'kept')", name="kind"),
+        CheckConstraint(
+            "state IN ('queued', 'sent', 'delivered', 'done', 'failed', 'timed_out', 'expired', 'cancelled')",
+            name="state",
+        ),
+    )
+
+    id: Mapped[Id]
+    token: Mapped[str] = mapped_column(String(40))
+    """Its name in topics and addresses; a device that sees it twice has nothing to do the second time."""
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
+    method: Mapped[str] = mapped_column(String(80))
+    params: Mapped[Json] = mapped_column(default=dict)
+    kind: Mapped[str] = mapped_column(String(10))
+    """*one_way*: nobody answers; *reply*: an answer ends it; *kept*: so does this, and it waits for the device."""
+    waits: Mapped[bool] = mapped_column(default=False)
+    """Whether it waits for a device that is not online, instead of failing."""
+    state: Mapped[str] = mapped_column(String(10), default="queued")
+    created_at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(80))
+    timeout_s: Mapped[int]
+    expires_at: Mapped[datetime]
+    """It is not sent after this."""
+    next_at: Mapped[datetime]
+    """While it is open: when it is looked at again."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    sent_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    replied_at: Mapped[datetime | None]
+    reply: Mapped[Json | None]
+    """What the device answered, also where that came too late to count."""
+    error: Mapped[str] = mapped_column(String(300), default="")
+    settings_version: Mapped[int | None]
+    """Set where it brings the desired settings of that version."""
+
+    device: Mapped[Device] = relationship()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the answer came after the command had been given up."""
+        return self.replied_at is not None and self.state in {"timed_out", "expired", "cancelled"}

@@ -18,7 +18,7 @@ import logging
 import math
 import ssl
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn
@@ -145,7 +145,7 @@ class EmbeddedBroker:
     def publish(self, message: Outgoing) -> asyncio.Future[None]:
         """Send a message to its device; see ``ingest.publisher.Publisher``."""
         if self._broker is not None:
-            sending = asyncio.ensure_future(self._broker.send(message))
+            sending = asyncio.ensure_future(_only(self._broker.send(message)))
             sending.add_done_callback(_seen)
             return sending
         future = asyncio.get_running_loop().create_future()
@@ -156,6 +156,20 @@ class EmbeddedBroker:
     def disconnect(self, device: str) -> int:
         """Cut every live connection of a device at once; return how many there were."""
         return 0 if self._broker is None else self._broker.hang_up(device)
+
+    async def deliver(self, message: Outgoing) -> int:
+        """Send a message to its device; return how many of its connections took it over.
+
+        Raises:
+            Unavailable: it does not run, or a connection did not take the message.
+        """
+        if self._broker is None:
+            raise Unavailable("The embedded MQTT broker is not running.")
+        return await self._broker.send(message)
+
+    def moved(self) -> set[str]:
+        """Return the keys of devices that connected or left since this was asked last; not those that we sent away."""
+        return set() if self._broker is None else self._broker.moved()
 
     def connected(self) -> set[str]:
         """Return the keys of the devices that are connected now."""
@@ -199,6 +213,7 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
         self._conversations: dict[str, asyncio.Task[Any]] = {}
         self._is_closing = False
         self._is_mute = False
+        self._moved: set[str] = set()
 
     @property
     def port(self) -> int:
@@ -231,12 +246,15 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
             server.instance.close()
         self._gatherer.drain()
 
-    async def send(self, message: Outgoing) -> None:
+    async def send(self, message: Outgoing) -> int:
         """Deliver to the sessions of the device that a topic names, and keep for those that are away.
+
+        Returns the number of those that took it over.
 
         Raises:
             Unavailable: a session that is connected did not take it.
         """
+        takers = 0
         for bound in tuple(self._of_device.get(_device_of(message.topic), ())):
             session, line = self._sessions[bound]
             wanted = [
@@ -258,6 +276,8 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
                     raise
                 _keep(session, message, quality)
                 raise Unavailable("The device did not take the message.") from error
+            takers += 1
+        return takers
 
     def hang_up(self, device: str) -> int:
         """Drop the live connections of a device; return how many."""
@@ -269,6 +289,11 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
     def connected(self) -> set[str]:
         """Return the devices with a live connection."""
         return {bound.partition("/")[0] for bound in self._conversations}
+
+    def moved(self) -> set[str]:
+        """Return the devices that came or went since this was asked last."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
@@ -339,12 +364,15 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
         self._conversations[bound] = task
         self._counters.connects += 1
         self._counters.connected += 1
+        self._moved.add(bound.partition("/")[0])
         try:
             await super()._handle_client_session(reader, writer, client_session, handler, *rest)
         finally:
             self._counters.connected -= 1
             if self._conversations.get(bound) is task:
                 del self._conversations[bound]
+            if not self._is_mute:
+                self._moved.add(bound.partition("/")[0])
 
     async def _session_for(self, incoming: Session) -> Session:
         """Return the session to go on with: the device's own from before if it asks for that, else a new one."""
@@ -405,7 +433,7 @@ class _DeviceBroker(Broker):  # type: ignore[misc]
             line.answer(ids)
             self._counters.acknowledged += len(ids)
         for message in outgoing:
-            asyncio.ensure_future(self.send(message)).add_done_callback(_seen)
+            asyncio.ensure_future(_only(self.send(message))).add_done_callback(_seen)
 
     async def _hang_up_all(self) -> None:
         # The fault is ours, so no last will is believed: a thousand dead devices would be a lie (ING-15).
@@ -487,6 +515,10 @@ def _at(moment: datetime, act: Callable[[], None]) -> None:
 def _keep(session: Session, message: Outgoing, quality: int) -> None:
     if quality and not session.clean_session and session.retained_messages.qsize() < _KEPT:
         session.retained_messages.put_nowait(RetainedApplicationMessage(None, message.topic, message.payload, quality))
+
+
+async def _only(sending: Coroutine[Any, Any, int]) -> None:
+    await sending
 
 
 def _seen(task: asyncio.Future[None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 VARIABLE: Final = "FIXWRIGHT_CRASH_AT"
-PLACES: Final = ("before_store", "after_store", "before_commit", "after_commit", "before_ack")
+PLACES: Final = ("before_store", "after_store", "before_commit", "after_commit", "before_ack", "command_sent")
 
 
 def _place(wanted: str | None) -> Callable[[str], None]:

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
+from assets import commands
 from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
 from ingest.changes import Changed, Ear
@@ -360,7 +361,8 @@ class Pipeline:
         if resolved.followed is not None:
             self._sparkplug.write(session, resolved.followed, now=now)
         status.describe(session, resolved.attributes)
-        kept = webhooks.owned(session, self._resolver.kept(resolved.batch, resolved.rejects))
+        resolved.strays = _strays(resolved, commands.settle(session, [one for *_, one in resolved.answers], now=now))
+        kept = webhooks.owned(session, self._resolver.kept(resolved.batch, [*resolved.rejects, *resolved.strays]))
         fresh = self._newcomers.due(resolved.newcomers, clock.to_ms(now))
         if fresh:
             newcomers.propose(session, fresh, now=now)
@@ -425,9 +427,9 @@ class Pipeline:
         for device_id in resolved.echoes:
             tally.duplicate(device_id, latest_ms)
             heard += [device_id] if device_id != NOBODY else []
-        for _, device_id in resolved.words:
+        for _, device_id in (*resolved.words, *resolved.taken):
             tally.stored(device_id, latest_ms)
-        for reject in resolved.rejects:
+        for reject in (*resolved.rejects, *resolved.strays):
             tally.rejected(self._resolver.device_of(reject), latest_ms)
         tally.refused(resolved.over, latest_ms)
         self._presence.heard(heard, latest_ms)
@@ -573,3 +575,11 @@ def _part(batch: Batch, begin: int, end: int) -> Batch:
         frozenset(row - begin for row in batch.retained if begin <= row < end),
         None if batch.fates is None else batch.fates.part(begin, end),
     )
+
+
+def _strays(resolved: Resolved, positions: Sequence[int]) -> list[Rejected]:
+    """Return the answers at some positions as rejects: they answer no command of their device."""
+    return [
+        Rejected(message, Reason.UNKNOWN_COMMAND, f"no command {answer.token} was sent to {key}", key)
+        for message, key, answer in (resolved.answers[position] for position in positions)
+    ]

@@ -43,8 +43,10 @@ def alarm_acknowledgement(device: str, seq: int) -> Outgoing:
     return Outgoing(f"{topics.ROOT}/{device}/alarm/ack", b'{"seq":%d}' % seq)
 
 
-def command(device: str, command_id: str, method: str, params: Mapping[str, object]) -> Outgoing:
+def command(device: str, command_id: str, method: str, params: Mapping[str, object], /, **more: object) -> Outgoing:
     """Return a command for a device; its reply comes back under the same ``command_id``.
+
+    ``more`` are further fields of the payload: ``device`` names a child where a gateway is to pass it on.
 
     Raises:
         Invalid: the device key or command id cannot stand in a topic, or the command is larger than 64 KiB.
@@ -53,7 +55,7 @@ def command(device: str, command_id: str, method: str, params: Mapping[str, obje
         raise Invalid("“{device}” is no device key.", field="device", device=device)
     if not topics.COMMAND_ID.fullmatch(command_id):
         raise Invalid("“{id}” is no command id.", field="command_id", id=command_id)
-    payload = msgspec.json.encode({"method": method, "params": params})
+    payload = msgspec.json.encode({"method": method, "params": params, **more})
     if len(payload) > MAX_COMMAND_BYTES:
         raise Invalid("The command is larger than 64 KiB.", field="params")
     return Outgoing(f"{topics.ROOT}/{device}/command/{command_id}", payload)

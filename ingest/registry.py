@@ -141,6 +141,10 @@ class Registry:
         """Return the device of a key."""
         return self._devices.get(key)
 
+    def online_by_themselves(self) -> list[str]:
+        """Return the keys of devices that were online when last read, and have a connection of their own."""
+        return [one.key for one in self._devices.values() if one.is_online and one.gateway_id is None]
+
     def key_of(self, device_id: int) -> str | None:
         """Return the key of a device."""
         return self._keys.get(device_id)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
+from assets.commands import Answer
 from ingest.batch import Batch
 from ingest.decoded import AlarmReport, Decoded, Int32s, Reason, Rejected, Source
 from ingest.device_alarms import Report
@@ -35,6 +36,7 @@ class Resolved:
     ``newcomers``: devices nobody knows that a mapping proposes, each with the topic it was found in.
     ``over``: (device id, how many) messages over its limit; ``over_kept``: those of them that are kept.
     ``followed``: where the batch leaves Sparkplug's nodes, if it speaks of any.
+    ``answers`` are (message, device key, answer to a command); ``strays`` those of them that answer none.
     """
 
     batch: Batch
@@ -50,6 +52,8 @@ class Resolved:
     attributes: dict[int, dict[str, object]] = field(default_factory=dict)
     words: list[tuple[int, int]] = field(default_factory=list)
     skews: list[tuple[int, int]] = field(default_factory=list)
+    answers: list[tuple[int, str, Answer]] = field(default_factory=list)
+    strays: list[Rejected] = field(default_factory=list)
     rejects: list[Rejected] = field(default_factory=list)
     fresh_assets: set[int] = field(default_factory=set)
     standing: dict[tuple[int, str], bool] = field(default_factory=dict)
@@ -62,8 +66,14 @@ class Resolved:
     @property
     def is_more_than_readings(self) -> bool:
         """Whether anything is to be written besides readings and what rules make of them."""
-        said = self.reports or self.statuses or self.attributes or self.followed
+        said = self.reports or self.statuses or self.attributes or self.answers or self.followed
         return bool(said or self.rejects or self.over_kept)
+
+    @property
+    def taken(self) -> list[tuple[int, int]]:
+        """The (message, device id) of answers that were to a command; known once the batch is written."""
+        strays = {one.message for one in self.strays}
+        return [(message, answer.device_id) for message, _, answer in self.answers if message not in strays]
 
     def join(self, followed: Followed) -> None:
         """Take over what Sparkplug's nodes said besides readings."""
@@ -196,8 +206,10 @@ class Resolver:
                 resolved.attributes.setdefault(device.id, {}).update(said.attributes)
                 resolved.words.append((said.message, device.id))
         for reply in decoded.replies:
-            detail = f"no command {reply.command_id} was sent to {reply.device}"
-            resolved.rejects.append(Rejected(reply.message, Reason.UNKNOWN_COMMAND, detail, reply.device))
+            device = self._speaker(reply.message, Source(reply.device), resolved)
+            if device is not None:
+                answer = Answer(reply.command_id, device.id, reply.body)
+                resolved.answers.append((reply.message, device.key, answer))
 
     def _alarms(self, decoded: Decoded, resolved: Resolved) -> None:
         for alarm in decoded.alarms:

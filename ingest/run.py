@@ -33,6 +33,7 @@ from ingest.pipeline import Pipeline
 from ingest.publisher import Outgoing
 from ingest.registry import Refusal
 from ingest.submissions import Submissions
+from ingest.tending import Tending
 from ingest.tls import tls_of
 from ingest.workers import Gauges, Member
 from kernel import clock, log
@@ -81,6 +82,7 @@ class Ingest:
         self._opens = store if callable(store) else None
         self._open_store = None if callable(store) else store
         self._patience = Patience()
+        self._tending: Tending | None = None
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
         self._started: Future[None] = Future()
         self._edge: Consumer | EmbeddedBroker | None = None
@@ -250,7 +252,7 @@ class Ingest:
             try:
                 await self._live(self._stopping)
             finally:
-                self._edge = self._submissions = None
+                self._edge = self._submissions = self._tending = None
                 await asyncio.to_thread(self._member.leave)
                 self._belt.close()
                 self._close_store()
@@ -324,6 +326,7 @@ class Ingest:
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
+        self._tending = Tending(self._sessions, self._pipeline.registry, edge, self._belt.between)
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
         deposed = asyncio.create_task(self._beat_until_deposed(edge))
@@ -459,6 +462,8 @@ class Ingest:
         if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
             broker, said = self._edge.broker, self._edge.counters.dropped_by_broker
             await self._belt.between(lambda: self._pipeline.note_drops(broker, said, clock.now()))
+        if self._tending is not None:
+            await self._tending.round(clock.now())
 
     async def _keep_house(self) -> None:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""

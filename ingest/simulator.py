@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from kernel.settings import Settings, host_and_port
 DEFAULT_PORT = 1883
 RECONNECT_S = 2.0
 REPEAT_S = 5.0
+LONGEST_S = 3600
 CONNECT_AT_ONCE = 20
 """Clients that shake hands at the same time."""
 
@@ -47,6 +49,30 @@ class Member:
     every_s: float
     seq: int = field(default_factory=clock.now_ms)
     unanswered: dict[int, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    carried_out: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+
+    def obey(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a command as these machines understand it; return what is answered."""
+        if method == "restart":
+            return {"result": "restarting"}
+        if method == "settings":
+            wanted = params.get("settings")
+            self.settings |= wanted if isinstance(wanted, dict) else {}
+            self._take_interval(self.settings.get("interval_s"))
+            return {"result": "set"}
+        if method == "set_interval":
+            if not self._take_interval(params.get("seconds")):
+                return {"error": "seconds must be a number from 1 to 3600"}
+            return {"result": {"interval_s": self.every_s}}
+        return {"error": f"unknown method {method}"}
+
+    def _take_interval(self, seconds: object) -> bool:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= LONGEST_S:
+            return False
+        self.every_s = float(seconds)
+        self.settings["interval_s"] = seconds
+        return True
 
     def report(self, report: Report) -> None:
         """Queue an alarm; it is published again and again until ``alarm/ack`` names its number."""
@@ -118,7 +144,9 @@ class Fleet:
             async with gate:
                 await connection.enter_async_context(client)
             await client.publish(f"{topic}/status", "online", qos=1, retain=True)
+            await client.publish(f"{topic}/attributes", json.dumps({"settings": member.settings}), qos=1)
             await client.subscribe(f"{topic}/alarm/ack", qos=1)
+            await client.subscribe(f"{topic}/command/+", qos=1)
             answers = asyncio.create_task(_take_answers(client, member))
             connection.callback(answers.cancel)
             await self._publish_for_ever(client, member, topic)
@@ -148,6 +176,19 @@ def broker_of(settings: Settings) -> tuple[str, int]:
 
 async def _take_answers(client: aiomqtt.Client, member: Member) -> None:
     async for message in client.messages:
-        payload = message.payload
-        if isinstance(payload, bytes | str):
+        payload, topic = message.payload, message.topic.value
+        if isinstance(payload, bytes | str) and "/command/" in topic:
+            await _answer(client, member, topic, json.loads(payload))
+        elif isinstance(payload, bytes | str):
             member.unanswered.pop(int(json.loads(payload)["seq"]), None)
+
+
+async def _answer(client: aiomqtt.Client, member: Member, topic: str, body: dict[str, Any]) -> None:
+    """Carry a command out, once an id, and answer it; a restart is a broken connection that heals."""
+    command_id = topic.rpartition("/")[2]
+    if command_id in member.carried_out:
+        return
+    answer = member.obey(str(body.get("method")), body.get("params") or {})
+    await client.publish(f"{topic}/reply", json.dumps(answer), qos=1)
+    await client.publish(f"fw/v1/{member.key}/attributes", json.dumps({"settings": member.settings}), qos=1)
+    member.carried_out.append(command_id)

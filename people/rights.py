@@ -16,6 +16,7 @@ RIGHTS: Final[dict[str, str]] = {
     "audit.read": noop("Read the audit trail"),
     "deliveries.act": noop("Retry stuck deliveries"),
     "deliveries.read": noop("See events and deliveries"),
+    "devices.command": noop("Send commands and settings to devices"),
     "devices.write": noop("Register devices, issue and revoke their credentials"),
     "ingest.act": noop("Replay rejected messages"),
     "ingest.read": noop("See rejected messages and intake counts"),
@@ -69,6 +70,7 @@ ROLES: Final[dict[str, tuple[str, frozenset[str]]]] = {
         _READ
         | {
             "alarms.act",
+            "devices.command",
             "orders.assign",
             "orders.cancel",
             "orders.comment",

@@ -13,6 +13,7 @@ NOUNS: tuple[str, ...] = (
     "audit",
     "broker",
     "checklists",
+    "commands",
     "deliveries",
     "enrolments",
     "device_import",

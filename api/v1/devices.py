@@ -43,10 +43,16 @@ class DeviceOut(BaseModel):
     name: str
     unit_id: int
     gateway_id: int | None
+    connection: str = Field(description="online, offline, unreachable (its gateway is offline), or unknown.")
     is_online: bool
     online_changed_at: datetime | None
     last_seen_at: datetime | None
+    quiet_since: datetime | None = Field(description="While it is missed: since when nothing is heard of it.")
+    quiet_after_s: int | None
+    quiet_severity: str | None
     attributes: dict[str, Any]
+    desired: dict[str, Any]
+    desired_version: int
     created_at: datetime
     revoked_at: datetime | None
     client_id: str | None = Field(description="The one MQTT client id it may use; any when null.")
@@ -119,14 +125,17 @@ def all_devices(
     viewer: Reader,
     *,
     q: str = "",
-    state: Literal["online", "offline", "unbound", "revoked"] | None = None,
+    state: Literal["online", "offline", "unreachable", "quiet", "unbound", "revoked"] | None = None,
     asset_id: int | None = None,
+    gateway_id: int | None = None,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> paging.Page[DeviceOut]:
     """List devices in order of key."""
     after = paging.read(cursor, (str, int))
-    rows = listing.devices(db, viewer, text=q.strip(), state=state, asset_id=asset_id, after=after, limit=limit + 1)
+    rows = listing.devices(
+        db, viewer, text=q.strip(), state=state, asset_id=asset_id, gateway_id=gateway_id, after=after, limit=limit + 1
+    )
     page, following = paging.cut(rows, limit, lambda row: (row.key, row.id))
     bound = listing.bound_now(db, [row.id for row in page])
     return paging.Page(items=[_shown(row, bound.get(row.id)) for row in page], next=following)

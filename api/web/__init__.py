@@ -12,6 +12,7 @@ FEATURES: tuple[str, ...] = (
     "audit",
     "board",
     "checklists",
+    "commands",
     "compare",
     "deliveries",
     "enrolments",

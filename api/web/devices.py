@@ -15,7 +15,7 @@ from api.access import Db, Parts, needs
 from api.runtime import Runtime
 from api.v1 import devices as v1
 from api.v1 import telemetry as readings
-from api.web import forms, pages
+from api.web import device_talk, forms, pages
 from assets import applications, credentials, devices, listing, types
 from assets.models import Asset, Device
 from ingest.models import IntakeCount, RejectedMessage
@@ -47,6 +47,7 @@ class Asked(BaseModel):
 
     q: str = ""
     state: str = ""
+    gateway: str = ""
     after: str = ""
 
 
@@ -59,6 +60,7 @@ def all_devices(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked
         viewer,
         text=asked.q.strip()[:100],
         state=asked.state or None,
+        gateway_id=forms.whole(asked.gateway, "gateway"),
         after=after and (after[0], after[1]),
         limit=A_PAGE + 1,
     )
@@ -213,6 +215,7 @@ def _page(
         before_until=found.previous_until if found.credentials.previous(now) else None,
         overlaps=forms.translated(OVERLAPS, request.state.language),
         errors=errors or {},
+        **device_talk.shown(db, viewer, found, request.state.language),
     )
 
 
@@ -228,7 +231,7 @@ def rotate(
             raise Invalid("Choose at most {days} days.", field="overlap", days=90)  # noqa: TRY301 - beside the field
         password = v1.new_password(db, viewer, found, overlap_hours=hours)
     except (Invalid, Conflict) as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return _secret(request, parts, found, password)
 
 
@@ -239,7 +242,7 @@ def end_overlap(request: Request, db: Db, parts: Parts, viewer: Writer, device_i
     try:
         credentials.end_overlap(db, found, actor=viewer.actor, now=clock.now())
     except Conflict as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{device_id}", notice=i18n.noop("Only the present secret works now."))
 
 
@@ -260,7 +263,7 @@ def identity(
         credentials.bind_client(db, found, form.client_id, actor=viewer.actor, now=now)
         credentials.accept_certificate(db, found, bool(form.certificate), actor=viewer.actor, now=now)
     except (Invalid, Conflict) as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{device_id}", notice=i18n.noop("Saved."))
 
 
@@ -271,7 +274,7 @@ def revoke(request: Request, db: Db, parts: Parts, viewer: Writer, device_id: in
     try:
         devices.revoke(db, found, actor=viewer.actor, now=clock.now())
     except Conflict as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{device_id}", notice=i18n.noop("The device is shut out."))
 
 
@@ -284,7 +287,7 @@ def rename(
     try:
         devices.rename(db, found, name, actor=viewer.actor, now=clock.now())
     except Invalid as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{device_id}", notice=i18n.noop("Saved."))
 
 
@@ -309,7 +312,7 @@ def bind(
         starts_at = forms.moment(form.at, "at", _zone(viewer))
         devices.bind(db, found, asset, starts_at=starts_at, actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(
         f"/devices/{device_id}",
         notice=i18n.noop("It measures {asset} now."),
@@ -327,7 +330,7 @@ def unbind(
         ends_at = forms.moment(at, "at", _zone(viewer))
         devices.unbind(db, found, ends_at=ends_at, actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{device_id}", notice=i18n.noop("It measures no asset now."))
 
 
@@ -350,14 +353,14 @@ def replace(
         at = forms.moment(form.replaced_at, "replaced_at", _zone(viewer))
         devices.replace(db, old, new, at=at, actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, parts, viewer, device_id, error)
+        return again(request, db, parts, viewer, device_id, error)
     return pages.go(f"/devices/{new.id}", notice=i18n.noop("{name} has taken its place."), name=new.name)
 
 
-def _again(
+def again(
     request: Request, db: Session, parts: Runtime, viewer: Viewer, device_id: int, error: FixwrightError
 ) -> Response:
-    """Show the page again with what was refused, and nothing of it done."""
+    """Show a device's page again with what was refused, and nothing of it done."""
     db.rollback()
     return _page(request, db, parts, viewer, device_id, errors=forms.refused(request, error))
 

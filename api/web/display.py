@@ -5,6 +5,7 @@ reader's language, zone and clock from the page's own context. Numbers keep one 
 (1,234.5), because the trades that read them compare figures, not locales.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 
 from kernel import clock, i18n
+from rules import platform
 
 AVATAR_TONES = 8
 EMPTY = "–"
@@ -189,7 +191,20 @@ def install(environment: Environment) -> None:
         number=number,
         money=_money,
         initials=initials,
+        json=_json,
+        own_name=own_name,
     )
+
+
+def own_name(alarm: Any, is_message: bool = False) -> str:  # noqa: ANN401, FBT001, FBT002 - a row; called from templates
+    """Return what an alarm without a rule is called: our own by their names, a device's by its code or message."""
+    if alarm.type_key in platform.NAMES:
+        return i18n.gettext(platform.NAMES[alarm.type_key])
+    return str((alarm.message if is_message else "") or alarm.type_key)
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _lang(context: Context) -> str:

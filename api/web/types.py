@@ -12,7 +12,7 @@ from api.access import Db, needs
 from api.v1 import enrolments
 from api.v1 import types as v1
 from api.web import forms, pages
-from assets import listing, types
+from assets import listing, quietness, types
 from assets.models import Asset, AssetType, Metric
 from kernel import clock, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid
@@ -243,6 +243,7 @@ def _page(
         metric=metric or MetricForm(),
         is_adding=metric is not None,
         errors=errors or {},
+        silence=quietness.of_type(db, kind.id),
         kinds=forms.translated(KIND_WORDS, request.state.language),
         may_write=_may_write(db, viewer),
         enrolments=[one for one in enrolments.shown(db, viewer, type_id=kind.id, limit=20) if one.revoked_at is None],

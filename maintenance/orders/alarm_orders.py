@@ -20,6 +20,7 @@ from maintenance.orders import desk, timeline, urgency
 from maintenance.orders.desk import Draft
 from maintenance.orders.events import OrderPriorityRaised
 from maintenance.orders.models import Entry, Order
+from rules import platform
 from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
 from rules.models import Alarm
 
@@ -87,7 +88,9 @@ def fault_key(alarm: Alarm) -> str:
 
 
 def wants_order(alarm: Alarm) -> bool:
-    """Return whether an alarm is severe enough for an order by its type's setting."""
+    """Return whether an alarm is severe enough for an order by its type's setting; the platform's own open none."""
+    if alarm.origin == platform.ORIGIN:
+        return False
     least = alarm.alarm_type.order_from if alarm.alarm_type else DEVICE_CODES_FROM
     return least is not None and urgency.is_at_least(alarm.severity, least)
 
