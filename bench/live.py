@@ -82,7 +82,7 @@ def measure(
 
     ``reading_p99_ms``: from publish to committed reading, of all readings; ``alarm_p99_ms``: from publish to an alarm
     that others can see, of one fault each quarter of a second; ``page_p95_ms``: of the pages of one reader.
-    ``memory_growth_mb``: of this process, devices and reader not counted.
+    ``cores`` and ``memory_growth_mb``: of this process, devices and reader not counted.
     """
     with _staged(connections, faults=int(seconds / FAULT_EVERY_S) + 1) as stage, ExitStack() as load:
         length = seconds + warm_up_s
@@ -93,9 +93,10 @@ def measure(
         paths = ["/", "/alarms", "/assets", *(f"/assets/{asset}" for asset in stage.assets[:3])]
         reader = load.enter_context(_beside("reader", stage.address, stage.cookie, str(seconds), *paths))
         stage.store.late_ms[:] = 0
-        began, memory = time.monotonic(), psutil.Process().memory_info().rss
+        began, cpu_s, memory = time.monotonic(), time.process_time(), psutil.Process().memory_info().rss
         alarms = _faults(stage, connections, until=began + seconds)
         elapsed, grown = time.monotonic() - began, psutil.Process().memory_info().rss - memory
+        cores = (time.process_time() - cpu_s) / elapsed
         received = int(stage.store.late_ms.sum()) / len(fleet.METRICS) / elapsed
         pages = json.loads(reader.communicate(timeout=60)[0])
         crowd.terminate()
@@ -110,6 +111,7 @@ def measure(
             "alarms": float(len(alarms)),
             "page_p95_ms": float(np.percentile(pages, 95)),
             "pages": float(len(pages)),
+            "cores": cores,
             "memory_mb": (memory + grown) / 2**20,
             "memory_growth_mb": grown / 2**20,
         }
