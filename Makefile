@@ -61,8 +61,8 @@ lock: ## renew the lock files from pyproject.toml and package.json (needs uv and
 		--output-file requirements/run.lock pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group build --group dev \
 		--constraint requirements/run.lock --output-file requirements/dev.lock pyproject.toml
-	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --only-group node \
-		--output-file requirements/node.lock pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group node \
+		--output-file requirements/node.lock
 	npm install --package-lock-only --ignore-scripts --loglevel=error
 
 # ── What the commands stand on ──────────────────────────────────────────────────────────────────────────────

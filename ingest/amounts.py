@@ -4,13 +4,14 @@ import math
 import re
 from typing import Any, Final
 
-from ingest import forms, units
+from ingest import units
 from ingest.decoded import Reason
 from ingest.forms import Scalar
 from ingest.mapping import Amount
 from ingest.paths import said
 from ingest.strict import Refused
 from ingest.units import Conversion
+from telemetry.readings import MAX_TEXT
 
 _YES: Final = frozenset({"true", "1", "on", "yes"})
 _NO: Final = frozenset({"false", "0", "off", "no"})
@@ -106,8 +107,8 @@ def _round(number: float) -> float:
 
 
 def _bounded(value: Scalar, place: str, label: str) -> Scalar:
-    if isinstance(value, str) and (len(value) > forms.MAX_TEXT or "\0" in value):
-        raise Refused(Reason.BAD_TEXT, f"{place} “{label}”: a text of at most {forms.MAX_TEXT} characters is expected")
+    if isinstance(value, str) and (len(value) > MAX_TEXT or "\0" in value):
+        raise Refused(Reason.BAD_TEXT, f"{place} “{label}”: a text of at most {MAX_TEXT} characters is expected")
     if value.__class__ is int and not -(2**1023) < value < 2**1023:
         raise Refused(Reason.NOT_FINITE, f"{place} “{label}”: too large for a number")
     return value

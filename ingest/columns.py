@@ -5,8 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from ingest.decoded import Reason
-from ingest.forms import MAX_TEXT
-from telemetry.readings import Flag, Flags, Float64s, Texts
+from telemetry.readings import MAX_TEXT, Flag, Flags, Float64s, Texts
 
 _EXACT_BELOW: Final = 2.0**53
 _TOO_LARGE: Final = Reason.NOT_FINITE, "an integer is too large for a number"

@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 
 from ingest.decoded import Reason
 from ingest.strict import SAID, Refused
+from telemetry.readings import MAX_TEXT
 
 RESERVED: Final = frozenset({"ts", "values", "device"})
 MAX_METRIC: Final = 80
-MAX_TEXT: Final = 4096
 TIME_BOUND: Final = 2**62
 """Device times lie within ± this many milliseconds; what they may mean is decided elsewhere."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ingest.batch import Batch
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason
-from telemetry.readings import Flag
+from telemetry.readings import MAX_TEXT, Flag
 
 NOW = 1_795_314_590_000
 TOPIC = "fw/v1/pump/telemetry"
@@ -136,7 +136,7 @@ def test_ING_1_twelve_malformed_payloads_give_no_reading_and_twelve_reasons() ->
         (b'{"values": {"ts": 1}}', Reason.BAD_METRIC),
         (b'{"a": "\\u0000"}', Reason.BAD_TEXT),
         (b'{"a": "\\ud800"}', Reason.BAD_TEXT),
-        (b'{"a": "' + b"x" * 4097 + b'"}', Reason.BAD_TEXT),
+        (b'{"a": "' + b"x" * (MAX_TEXT + 1) + b'"}', Reason.BAD_TEXT),
         (b'{"a": 1' + b"0" * 400 + b"}", Reason.NOT_FINITE),
         (b'{"a": 1' + b"0" * 9000 + b"}", Reason.NOT_FINITE),
         (b'{"values": {"a": 1}, "unit": "C"}', Reason.UNKNOWN_FIELD),
