@@ -15,6 +15,9 @@ import numpy as np
 
 from telemetry.readings import Float64s, Int64s, Mask
 
+NOBODY: Final = 0
+"""Asked for the rates of somebody who was not met yet."""
+_UNMET: Final = -1
 _GATHERED: Final = 1000
 """At most so many batches are gathered before they are settled."""
 
@@ -38,7 +41,8 @@ class Buckets:
 
     def __init__(self, rates: Callable[[int], Rates]) -> None:
         self._rates = rates
-        self._row_of: dict[int, int] = {}
+        self._row_of: Int64s = np.empty(0, np.int64)
+        self._met = 0
         self._rate: Float64s = np.empty((0, 2))
         self._most: Float64s = np.empty((0, 2))
         self._left: Float64s = np.empty((0, 2))
@@ -58,45 +62,49 @@ class Buckets:
         if (self._sum <= self._floor).all() and len(self._spent) < _GATHERED:
             return None
         before, self._spent, self._sum = self._spent[:-1], [], np.zeros(2)
-        for earlier, held in before:
-            rows = self._rows(earlier)
-            self._take(rows, held, np.ones(len(rows), np.bool_))
+        if before:
+            self._take(self._rows(np.concatenate([one for one, _ in before])), np.concatenate([n for _, n in before]))
         rows = self._rows(senders)
         self._refill(now_ms)
         refused = self._refused(rows, points)
-        self._take(rows, points, ~refused)
+        self._take(rows[~refused], points[~refused])
         # Somebody met for the first time brings a full bucket of a burst that may be smaller than any so far.
-        self._floor = self._left.min(axis=0, initial=np.inf) if len(self._row_of) else np.zeros(2)
-        self._floor = np.minimum(self._floor, self._newcomer())
+        self._floor = np.minimum(self._left.min(axis=0, initial=np.inf), _burst(self._rates(NOBODY)))
         return refused if refused.any() else None
 
-    def _newcomer(self) -> Float64s:
-        return _burst(self._rates(0))
-
     def _rows(self, senders: Int64s) -> Int64s:
-        found, places = np.unique(senders, return_inverse=True)
-        rows = np.array([self._row(sender) for sender in found.tolist()], np.int64)
-        return rows[places]
+        if not len(senders):
+            return senders
+        most = int(senders.max())
+        if most >= len(self._row_of):
+            # Senders are identities of a table and therefore dense: an array finds them faster than anything else.
+            grown = np.full(max(1024, 2 * most), _UNMET, np.int64)
+            grown[: len(self._row_of)] = self._row_of
+            self._row_of = grown
+        rows: Int64s = self._row_of[senders]
+        unmet = np.unique(senders[rows == _UNMET]).tolist()
+        if unmet:
+            for sender in unmet:
+                self._meet(sender)
+            rows = self._row_of[senders]
+        return rows
 
-    def _row(self, sender: int) -> int:
-        row = self._row_of.get(sender)
-        if row is None:
-            row = self._row_of[sender] = len(self._row_of)
-            if row == len(self._rate):
-                room = max(64, 2 * row)
-                self._rate, self._most, self._left = (
-                    np.vstack([column, np.full((room - row, 2), np.inf)])
-                    for column in (self._rate, self._most, self._left)
-                )
-            rates = self._rates(sender)
-            self._rate[row] = rates.messages, rates.points
-            self._most[row] = self._left[row] = _burst(rates)
-        return row
+    def _meet(self, sender: int) -> None:
+        row = self._row_of[sender] = self._met
+        self._met += 1
+        if row == len(self._rate):
+            room = max(64, 2 * row)
+            self._rate, self._most, self._left = (
+                np.vstack([column, np.full((room - row, 2), np.inf)]) for column in (self._rate, self._most, self._left)
+            )
+        rates = self._rates(sender)
+        self._rate[row] = rates.messages, rates.points
+        self._most[row] = self._left[row] = _burst(rates)
 
     def _refill(self, now_ms: int) -> None:
         passed_s = max(0, now_ms - self._at_ms) / 1000 if self._at_ms else 0.0
         self._at_ms = max(self._at_ms, now_ms)
-        known = len(self._row_of)
+        known = self._met
         self._left[:known] = np.minimum(self._most[:known], self._left[:known] + self._rate[:known] * passed_s)
 
     def _refused(self, rows: Int64s, points: Int64s) -> Mask:
@@ -111,10 +119,10 @@ class Buckets:
         refused[order] = (rank > left[:, 0]) | (gathered > left[:, 1])
         return refused
 
-    def _take(self, rows: Int64s, points: Int64s, chosen: Mask) -> None:
+    def _take(self, rows: Int64s, points: Int64s) -> None:
         known = len(self._left)
-        self._left[:, 0] -= np.bincount(rows[chosen], minlength=known)
-        self._left[:, 1] -= np.bincount(rows[chosen], weights=points[chosen], minlength=known)
+        self._left[:, 0] -= np.bincount(rows, minlength=known)
+        self._left[:, 1] -= np.bincount(rows, weights=points, minlength=known)
 
 
 def _burst(rates: Rates) -> Float64s:

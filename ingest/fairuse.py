@@ -145,8 +145,7 @@ class FairUse:
             resolved.over.append((device, len(theirs)))
             resolved.over_kept += self._sampled(resolved, device, theirs)
             if resolved.batch.fates is not None:
-                for message in theirs:
-                    resolved.batch.fates.refuse(self._reject(message, device))
+                resolved.over_told += [self._reject(message, device) for message in theirs]
 
     def _sampled(self, resolved: Resolved, device: int, messages: list[int]) -> list[Reject]:
         minute = int(resolved.batch.received_ms[-1]) // _MINUTE_MS

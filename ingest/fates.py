@@ -47,7 +47,7 @@ class Fates:
                 (self.stored if position in news else self.duplicate)[report.said.message] += 1
         for message, _ in resolved.words:
             self.stored[message] += 1
-        for reject in resolved.rejects:
+        for reject in (*resolved.rejects, *resolved.over_told):
             self.refuse(reject)
         # A mapping may find that a message repeats what is known, or belongs to nobody it should ask for.
         for message in np.flatnonzero(self.stored + self.duplicate == 0).tolist():

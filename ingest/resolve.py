@@ -34,7 +34,8 @@ class Resolved:
     id, ms) of clocks that were not believed. ``fresh_assets``: assets that got a series.
     ``standing``: (device id, code) → raised, what mapped messages said last; ``echoes``: devices that said nothing new;
     ``newcomers``: devices nobody knows that a mapping proposes, each with the topic it was found in.
-    ``over``: (device id, how many) messages over its limit; ``over_kept``: those of them that are kept.
+    ``over``: (device id, how many) messages over its limit; ``over_kept``: those of them that are kept;
+    ``over_told``: all of them, where the sender is to be told.
     ``followed``: where the batch leaves Sparkplug's nodes, if it speaks of any.
     ``answers`` are (message, device key, answer to a command); ``strays`` those of them that answer none.
     """
@@ -62,6 +63,7 @@ class Resolved:
     followed: Followed | None = None
     over: list[tuple[int, int]] = field(default_factory=list)
     over_kept: list[Reject] = field(default_factory=list)
+    over_told: list[Rejected] = field(default_factory=list)
 
     @property
     def is_more_than_readings(self) -> bool:
