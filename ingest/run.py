@@ -326,7 +326,9 @@ class Ingest:
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
-        self._tending = Tending(self._sessions, self._pipeline.registry, edge, self._belt.between)
+        self._tending = Tending(
+            self._sessions, self._pipeline.registry, edge, self._belt.between, lambda: self._member.is_eldest
+        )
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
         deposed = asyncio.create_task(self._beat_until_deposed(edge))

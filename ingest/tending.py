@@ -42,13 +42,19 @@ class Tending:
     """The rounds of one ingest process, for its edge once that receives."""
 
     def __init__(
-        self, sessions: sessionmaker[Session], registry: Registry, edge: "Consumer | EmbeddedBroker", between: Between
+        self,
+        sessions: sessionmaker[Session],
+        registry: Registry,
+        edge: "Consumer | EmbeddedBroker",
+        between: Between,
+        is_eldest: Callable[[], bool],
     ) -> None:
         now = clock.now()
         self._sessions = sessions
         self._registry = registry
         self._edge = edge
         self._between = between
+        self._is_eldest = is_eldest
         self._watch = Watch(now)
         self._said: dict[str, Finding] = {}
         self._under_way: dict[asyncio.Future[bool], int] = {}
@@ -75,7 +81,9 @@ class Tending:
     def _keep(self, findings: list[Finding], now: datetime) -> None:
         news = [one for one in findings if self._said.get(one.what) != one]
         moves = self._moves(now)
-        is_quiet_due, is_settings_due = now >= self._quiet_at, now >= self._settings_at
+        # Of several workers on one broker, one misses the quiet and brings settings for all.
+        is_quiet_due = self._is_eldest() and now >= self._quiet_at
+        is_settings_due = self._is_eldest() and now >= self._settings_at
         if not (news or moves or is_quiet_due or is_settings_due):
             return
         with db.transaction(self._sessions) as session:
