@@ -262,8 +262,17 @@ class Ingest:
 
     async def _live(self, stopping: asyncio.Event) -> None:
         """Stand by until this process may lead, and lead until it is stopped or deposed."""
-        member, pipeline = self._member, self._pipeline
+        member = self._member
         await self._belt.between(lambda: self._patience.until_done(member.join, "database"))
+        # From the first moment: reading a large installation takes longer than the others wait for a sign of life.
+        beating = asyncio.create_task(self._beat_until_deposed(member))
+        try:
+            await self._stand_by_and_lead(stopping, beating)
+        finally:
+            beating.cancel()
+
+    async def _stand_by_and_lead(self, stopping: asyncio.Event, beating: "asyncio.Task[None]") -> None:
+        member, pipeline = self._member, self._pipeline
         pipeline.bind(member.licence)
         if member.share:
             pipeline.share()
@@ -276,7 +285,7 @@ class Ingest:
                 return
             await self._belt.between(self._stand_by)
         await self._belt.between(pipeline.resume)
-        await self._lead(stopping)
+        await self._lead(stopping, beating)
 
     def _come_to_lead(self) -> bool:
         """Take the lead and the store, if nobody has them."""
@@ -313,7 +322,6 @@ class Ingest:
 
     def _stand_by(self) -> None:
         try:
-            self._member.beat(Gauges())
             self._pipeline.keep_warm()
         except TRANSIENT as error:
             self._tick_trouble = f"database: {type(error).__name__}"
@@ -322,7 +330,7 @@ class Ingest:
         if not self._started.done():
             self._started.set_result(None)
 
-    async def _lead(self, stopping: asyncio.Event) -> None:
+    async def _lead(self, stopping: asyncio.Event, deposed: "asyncio.Task[None]") -> None:
         edge = self._consumer() if self._settings.mqtt_url else self._broker()
         receiving = await self._open(edge)
         self._edge = edge
@@ -331,7 +339,6 @@ class Ingest:
         )
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
-        deposed = asyncio.create_task(self._beat_until_deposed(edge))
         beside = [asyncio.create_task(self._tick_for_ever()), asyncio.create_task(self._keep_house())]
         stopped = asyncio.create_task(stopping.wait())
         self._say_started()
@@ -340,26 +347,27 @@ class Ingest:
             task.cancel()
         self._submissions.close()
         await edge.stop()
-        for task in (stopped, deposed, *((receiving,) if not isinstance(edge, Consumer) else ())):
+        for task in (stopped, *((receiving,) if not isinstance(edge, Consumer) else ())):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await receiving
         await handed
         await self._write_last_books()
 
-    async def _beat_until_deposed(self, edge: "Consumer | EmbeddedBroker") -> None:
+    async def _beat_until_deposed(self, member: Member) -> None:
         """Tell that this process lives, about once a second, until it hears that it does not."""
         loop = asyncio.get_running_loop()
-        before, before_s = edge.counters.received, loop.time()
-        member = self._member
+        before, before_s = 0, loop.time()
         while not member.licence.is_lost:
-            counters, now_s = edge.counters, loop.time()
-            pace = (counters.received - before) / max(now_s - before_s, BEAT_S / 10)
+            counters, now_s = self.counters, loop.time()
+            pace = max(0, counters.received - before) / max(now_s - before_s, BEAT_S / 10)
             before, before_s = counters.received, now_s
+            trouble = None if self._edge is None else self.trouble()
             assets = self._pipeline.assets
-            gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (self.trouble() or "")[:400])
+            gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (trouble or "")[:400])
             await asyncio.to_thread(member.beat, gauges)
-            await self._look_around(member)
+            if self._edge is not None:
+                await self._look_around(member)
             await asyncio.sleep(BEAT_S)
         _log.error("another ingest worker has taken over; this one stands by", life=member.licence.life)
 
