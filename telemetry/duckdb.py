@@ -3,6 +3,7 @@
 Batches are appended to a *hot* table in the order they come. When that is full it is sealed and sorted by
 series and time into a *segment*, beside the writes; eight segments merge into a larger one. A curve is then
 a few neighbouring row groups of each segment whose time overlaps, and what has expired is mostly whole tables.
+Minutes and hours outlive the exact readings (``telemetry.tiers``), and a range finds the right tier by itself.
 
 No unique index stands in the way of a write. The newest time of every series is in memory: a row beyond it is
 certainly new, and only the others (late or redelivered) are looked up. So every key is in the store once, always.
@@ -19,25 +20,28 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
-from numpy.typing import NDArray
 
 from kernel.errors import Misconfigured, Unavailable
-from telemetry import buckets, tables
+from telemetry import buckets, tables, tiers
 from telemetry.batch import Batch
 from telemetry.newest import Newest
 from telemetry.readings import Buckets, Int64s, Latest, Mask, Readings, Written
+from telemetry.retention import Horizon, Policy
 from telemetry.store import MAX_SAMPLES
 from telemetry.tables import Table
+from telemetry.tiers import registered
 
 HOT_ROWS = 2_000_000
 FAN_IN = 8
 SEGMENT_ROWS = 24_000_000
 """No merge makes a larger one: sorting this many rows takes seconds, which is what one bounded step may take.
 Eight hot tables must fit though each is sealed a batch or two late, or nothing would ever merge."""
+
+ROUNDS = 3
+"""How often housekeeping looks again for what came late while it worked, before it forgets."""
 
 # The log is written into the file after each compaction; this is the guard for a process that never compacts.
 _CHECKPOINT_THRESHOLD = "512MB"
@@ -69,6 +73,7 @@ class DuckDbStore:
     keeps_text = True
     counts_duplicates = True
     can_expire = True
+    has_tiers = True
 
     def __init__(
         self, path: Path, *, hot_rows: int = HOT_ROWS, segment_rows: int = SEGMENT_ROWS, fan_in: int = FAN_IN
@@ -78,6 +83,7 @@ class DuckDbStore:
         self._segment_rows = segment_rows
         self._fan_in = fan_in
         self._move: _Move | None = None
+        self._rolling: Table | None = None
         # Always taken in this order. Writing is held for milliseconds, maintaining for a whole step.
         self._maintaining = threading.Lock()
         self._writing = threading.Lock()
@@ -151,39 +157,34 @@ class DuckDbStore:
         )
 
     def compact(self) -> bool:
-        """Sort the hot table if it is full, else merge eight segments; see ``TelemetryStore.compact``."""
+        """Do one step: sort a full hot table, merge segments, or build tiers; see ``TelemetryStore.compact``."""
         with self._maintaining, self._translated():
-            sources, newest = self._next_move()
-            if not sources:
-                return False
-            self._sort(sources, newest)
-            self._checkpoint(is_due=newest is not None)
-            return True
+            sources, newest = self._next_move(full=self._hot_rows)
+            if sources:
+                self._sort(sources, newest)
+                self._checkpoint(is_due=newest is not None)
+                return True
+            return self._roll_next() or self._mend_hours()
 
     def expire(self, before_ms: int) -> None:
-        """Forget readings older than an instant; writes wait for one hot table at most.
+        """Forget everything older than an instant, tiers too; see ``keep``."""
+        self.keep(Policy(Horizon.everything(before_ms)))
+
+    def keep(self, policy: Policy) -> None:
+        """Forget what a policy allows; see ``TelemetryStore.keep``.
 
         A segment of which a part has expired is written anew without it, beside writes, as compaction does: to
-        delete millions of rows would hold up writes for a second.
+        delete millions of rows would hold up writes for a second. What is not in the tiers yet gets there first.
         """
         with self._maintaining, self._translated():
             with self._writing, self._transaction() as cursor:
-                layout = tables.listed(cursor)
                 # The newest reading of a silent device may expire with the hot table, and must outlive it.
                 _keep_newest(cursor, "latest", self._newest.snapshot())
-            for table in layout:
-                if table.first_ms >= before_ms:
-                    continue
-                if table.kind == "segment" and table.last_ms >= before_ms:
-                    with self._writing:
-                        self._move = _Move(frozenset([table]))
-                    self._sort([table], None, since_ms=before_ms)
-                    continue
-                with self._writing, self._transaction() as cursor:
-                    if table.last_ms < before_ms:
-                        tables.drop(cursor, table)
-                    else:
-                        tables.cut(cursor, table, before_ms)
+                tiers.adopt(cursor, policy)
+            for table in self._roll_expired():
+                self._cut(table)
+            with contextlib.closing(self._db.cursor()) as cursor:
+                tiers.forget(cursor)
             self._checkpoint()
 
     def close(self) -> None:
@@ -209,12 +210,14 @@ class DuckDbStore:
         self._db = _connect(self.path)
         self._writer = self._db.cursor()
         self._move = None
+        self._rolling = None
         self._is_broken = False
         newest = Newest()
         with self._transaction() as cursor:
             if tables.create(cursor) > tables.FORMAT:
                 raise Misconfigured("{path} was written by a newer version of Fixwright.", path=self.path)
-            tables.drop_unlisted(cursor)
+            tiers.create(cursor)
+            tables.drop_unlisted(cursor, tiers.OWN_TABLES)
             # What was newest when the last hot table was sorted stands in ``latest``; what came since is hot.
             newest.advance(_select(cursor, f"SELECT {tables.NAMES} FROM latest ORDER BY series"))
             hot = [table for table in tables.listed(cursor) if table.kind == "hot"]
@@ -262,7 +265,7 @@ class DuckDbStore:
         series = f"series BETWEEN {sought.series.min()} AND {sought.series.max()}"
         keys = {"key": late, "series": sought.series, "ts_ms": sought.ts_ms}
         missing = len(late)
-        with _registered(self._writer, "sought", keys):
+        with registered(self._writer, "sought", keys):
             # Newest tables first: what is late is mostly a redelivery of what has just been written.
             for table in reversed(tables.listed(self._writer)):
                 rows = tables.union([table], where=series, start_ms=bounds[0], end_ms=bounds[1])
@@ -278,7 +281,7 @@ class DuckDbStore:
     def _commit(self, fresh: Readings, corrections: list[tuple[Table, Readings]]) -> None:
         with self._transaction() as cursor:
             if len(fresh):
-                with _registered(cursor, "fresh", tables.columns(fresh)):
+                with registered(cursor, "fresh", tables.columns(fresh)):
                     text = "NULL" if fresh.text is None else "text"
                     cursor.execute(
                         f"INSERT INTO {self._hot.name} SELECT series, ts_ms, value, {text}, flags FROM fresh"
@@ -286,6 +289,8 @@ class DuckDbStore:
             for table, content in corrections:
                 _correct(cursor, table.name, content)
                 _correct(cursor, "latest", content)
+                if table.is_rolled or table == self._rolling:
+                    tiers.mark(cursor, content)
         self._hot_count += len(fresh)
         self._newest.advance(fresh)
         for table, content in corrections:
@@ -295,27 +300,39 @@ class DuckDbStore:
 
     # Compaction
 
-    def _next_move(self) -> tuple[list[Table], Readings | None]:
-        """Return the tables to sort next, and the newest readings when they contain hot ones."""
+    def _next_move(self, *, full: int) -> tuple[list[Table], Readings | None]:
+        """Return the tables to sort next, and the newest readings when they contain hot ones.
+
+        The hot table is sealed once it holds ``full`` rows.
+        """
         with self._writing:
             layout = tables.listed(self._writer)
             hot = [table for table in layout if table.kind == "hot" and table != self._hot]
-            if not hot and self._hot_count >= self._hot_rows:
+            if not hot and self._hot_count >= full:
                 hot = [self._hot]
                 with self._transaction() as cursor:
                     added = tables.add_hot(cursor)
                 self._hot, self._hot_count = added, 0
-            sources = hot[:1] or tables.mergeable(
-                layout, fan_in=self._fan_in, least_rows=self._hot_rows, most_rows=self._segment_rows
-            )
+            sources = hot[:1] or self._mergeable(layout)
             if sources:
                 self._move = _Move(frozenset(sources))
             return sources, self._newest.snapshot() if hot else None
 
-    def _sort(self, sources: list[Table], newest: Readings | None, *, since_ms: int = 0) -> None:
+    def _mergeable(self, layout: list[Table]) -> list[Table]:
+        """Return segments to merge; what is rolled stays apart from what is not."""
+        for is_rolled in (False, True):
+            alike = [table for table in layout if table.is_rolled == is_rolled]
+            found = tables.mergeable(
+                alike, fan_in=self._fan_in, least_rows=self._hot_rows, most_rows=self._segment_rows
+            )
+            if found:
+                return found
+        return []
+
+    def _sort(self, sources: list[Table], newest: Readings | None) -> None:
         try:
             with contextlib.closing(self._db.cursor()) as cursor:
-                segment = tables.sort(cursor, sources, since_ms)
+                segment = tables.sort(cursor, sources)
                 if newest:
                     _keep_newest(cursor, "latest_next", newest)
             with self._writing:
@@ -336,6 +353,91 @@ class DuckDbStore:
                 _correct(cursor, "latest", content)
         self._move = None
 
+    # Tiers and forgetting
+
+    def _roll_next(self) -> bool:
+        """Roll a segment that has grown; smaller ones wait, so that what comes late makes no buckets of its own."""
+        with self._snapshot() as (_, layout):
+            grown = self._hot_rows * self._fan_in
+            due = [table for table in layout if table.kind == "segment" and not table.is_rolled and table.rows >= grown]
+        if due:
+            self._roll(due[0])
+        return bool(due)
+
+    def _roll(self, table: Table) -> None:
+        with self._writing:
+            self._rolling = table  # whoever corrects it from now on marks the hour
+        try:
+            with contextlib.closing(self._db.cursor()) as cursor:
+                cursor.begin()
+                tiers.roll(cursor, table)
+                cursor.commit()
+        finally:
+            with self._writing:
+                self._rolling = None
+
+    def _mend_hours(self) -> bool:
+        with self._writing:
+            if not tiers.has_dirty(self._writer):
+                return False
+            with self._transaction() as cursor:
+                tiers.mend(cursor, tables.listed(cursor))
+        return True
+
+    def _roll_expired(self) -> list[Table]:
+        """Roll whatever holds something to forget, raise the horizons, and return the segments concerned.
+
+        What came so late that it can be forgotten at once is sorted and rolled first, too. Of what comes during
+        the last step that is seen and done again, a few times: then it counts as too late for the tiers.
+        """
+        for _ in range(ROUNDS):
+            self._seal_expired()
+            with self._snapshot() as (cursor, layout):
+                exact_from = tiers.kept_from_ms(cursor)
+            due = [table for table in layout if table.kind == "segment" and table.first_ms < exact_from]
+            for table in due:
+                if not table.is_rolled and self._has_expired(table):
+                    self._roll(table)
+            with self._writing, self._transaction() as cursor:
+                if not any(tiers.kept(cursor, table)[0] for table in tables.listed(cursor) if table.kind == "hot"):
+                    tiers.settle(cursor)
+                    break
+        else:
+            with self._writing, self._transaction() as cursor:
+                tiers.settle(cursor)
+        with self._snapshot() as (_, layout):
+            return [table for table in layout if table.kind == "segment" and table.first_ms < exact_from]
+
+    def _has_expired(self, table: Table) -> bool:
+        with self._snapshot() as (cursor, _):
+            return tiers.kept(cursor, table)[0] > 0
+
+    def _seal_expired(self) -> None:
+        """Sort hot tables that hold something to forget."""
+        while True:
+            with self._snapshot() as (_, layout):
+                hot = [table for table in layout if table.kind == "hot"]
+            if not any(self._has_expired(table) for table in hot):
+                return
+            sources, newest = self._next_move(full=1)
+            self._sort(sources, newest)
+
+    def _cut(self, table: Table) -> None:
+        """Write a segment anew without what may be forgotten, if there is any."""
+        with self._snapshot() as (cursor, _):
+            gone, rows, is_sorted = tiers.kept(cursor, table)
+        if not gone or not table.is_rolled:
+            return
+        with self._writing:
+            self._move = _Move(frozenset([table]))
+        try:
+            with contextlib.closing(self._db.cursor()) as cursor:
+                segment = tables.write(cursor, rows, is_sorted=is_sorted, is_rolled=True)
+            with self._writing:
+                self._swap([table], segment, None)
+        finally:
+            self._move = None
+
     def _checkpoint(self, *, is_due: bool = False) -> None:
         """Write the log into the file, unless that can wait.
 
@@ -352,14 +454,11 @@ class DuckDbStore:
 
     def _reduce(self, series: Sequence[int], edges_ms: Int64s, into_buckets: str) -> Buckets:
         asked = buckets.distinct(series, edges_ms)
-        chosen = f"value IS NOT NULL AND series IN ({','.join(map(str, asked.tolist())) or 'NULL'})"
         edges = {"start_ms": edges_ms[:-1], "bucket": np.arange(len(edges_ms) - 1)}
-        with self._snapshot() as (cursor, layout), _registered(cursor, "edges", edges):
-            rows = tables.union(layout, where=chosen, start_ms=int(edges_ms[0]), end_ms=int(edges_ms[-1]))
+        with self._snapshot() as (cursor, layout), registered(cursor, "edges", edges):
+            rows, whole = _parts(cursor, layout, asked, edges_ms)
             found = cursor.execute(
-                "SELECT series, bucket, count(*) AS count, min(value) AS lowest, max(value) AS highest,"
-                " sum(value) AS total, arg_min(value, ts_ms) AS first, arg_max(value, ts_ms) AS last"
-                f" FROM ({into_buckets.format(rows=rows)}) GROUP BY series, bucket"
+                f"SELECT series, bucket, {whole} FROM ({into_buckets.format(rows=rows)}) GROUP BY series, bucket"
             ).fetchnumpy()
         return buckets.arrange(asked, edges_ms, **{name: np.ma.getdata(column) for name, column in found.items()})
 
@@ -394,6 +493,23 @@ class DuckDbStore:
             raise Unavailable("The telemetry store failed: {reason}", reason=str(error)) from error
 
 
+_EXACT = (
+    "count(*) AS count, min(value) AS lowest, max(value) AS highest, sum(value) AS total,"
+    " arg_min(value, ts_ms) AS first, arg_max(value, ts_ms) AS last"
+)
+
+
+def _parts(cursor: duckdb.DuckDBPyConnection, layout: list[Table], asked: Int64s, edges_ms: Int64s) -> tuple[str, str]:
+    """Return SQL for what buckets are made of, and for how they are made of it: readings, or parts from the tiers."""
+    reaches = tiers.reaches(cursor, asked)
+    hourly = tiers.is_hourly(cursor, asked, reaches, edges_ms)
+    if hourly or any(reach.horizon.raw_ms > edges_ms[0] for reach in reaches):
+        branches = [tiers.parts(layout, reach, edges_ms, hourly=hourly) for reach in reaches]
+        return " UNION ALL ".join(branches), tiers.WHOLE
+    chosen = f"value IS NOT NULL AND series IN ({','.join(map(str, asked.tolist())) or 'NULL'})"
+    return tables.union(layout, where=chosen, start_ms=int(edges_ms[0]), end_ms=int(edges_ms[-1])), _EXACT
+
+
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -424,23 +540,14 @@ def _newest_in(cursor: duckdb.DuckDBPyConnection, table: Table) -> Readings:
 
 
 def _keep_newest(cursor: duckdb.DuckDBPyConnection, table: str, newest: Readings) -> None:
-    with _registered(cursor, "newest", tables.columns(newest)):
+    with registered(cursor, "newest", tables.columns(newest)):
         cursor.execute(f"CREATE OR REPLACE TABLE {table} ({tables.COLUMNS})")
         cursor.execute(f"INSERT INTO {table} SELECT {tables.NAMES} FROM newest")
 
 
 def _correct(cursor: duckdb.DuckDBPyConnection, table: str, content: Readings) -> None:
-    with _registered(cursor, "corrected", tables.columns(content)):
+    with registered(cursor, "corrected", tables.columns(content)):
         cursor.execute(
             f"UPDATE {table} SET value = corrected.value, text = corrected.text, flags = corrected.flags"
             f" FROM corrected WHERE {table}.series = corrected.series AND {table}.ts_ms = corrected.ts_ms"
         )
-
-
-@contextlib.contextmanager
-def _registered(cursor: duckdb.DuckDBPyConnection, name: str, columns: dict[str, NDArray[Any]]) -> Iterator[None]:
-    cursor.register(name, columns)
-    try:
-        yield
-    finally:
-        cursor.unregister(name)

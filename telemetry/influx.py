@@ -24,6 +24,7 @@ from telemetry import buckets
 from telemetry.batch import Batch
 from telemetry.lineprotocol import MEASUREMENT, LineWriter, line, quoted
 from telemetry.readings import Buckets, Int64s, Latest, Readings, Row, Written, concatenate, of_latest
+from telemetry.retention import Policy
 from telemetry.store import MAX_SAMPLES
 
 _HAS_NUMBER = 1 << 8
@@ -47,6 +48,7 @@ class InfluxStore:
     keeps_text = True
     counts_duplicates = False
     can_expire = True
+    has_tiers = False
 
     def __init__(self, url: str, *, token: str, org: str, bucket: str) -> None:
         self._org = org
@@ -135,6 +137,13 @@ class InfluxStore:
             )
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             raise Unavailable("InfluxDB did not delete: {reason}", reason=str(error)) from error
+
+    def keep(self, policy: Policy) -> None:
+        """Delete what no series needs: the server deletes by time for all alike, so the longest lifetime counts.
+
+        What an alarm cites holds back everything younger than it; there are no tiers.
+        """
+        self.expire(policy.oldest_raw_ms)
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from kernel.errors import Misconfigured
 from telemetry.readings import Buckets, Int64s, Latest, Readings, Written
+from telemetry.retention import Policy
 
 MAX_SAMPLES = 1_000_000
 
@@ -23,7 +24,9 @@ class TelemetryStore(Protocol):
     counts_duplicates: bool
     """False where ``Written`` may count a row that the store held already as stored."""
     can_expire: bool
-    """False where the server forgets by its own setting, and ``expire`` refuses."""
+    """False where the server forgets by its own setting, and ``expire`` and ``keep`` refuse."""
+    has_tiers: bool
+    """False where there are no minutes and hours that outlive exact readings, and no lifetimes by series."""
 
     def write(self, readings: Readings) -> Written:
         """Store a batch; durable when it returns, to the degree the store's module states.
@@ -86,6 +89,13 @@ class TelemetryStore(Protocol):
 
         Raises:
             kernel.errors.Misconfigured: the store cannot; see ``can_expire``.
+        """
+
+    def keep(self, policy: Policy) -> None:
+        """Forget what a policy allows, beside writes. A store without tiers or series apart forgets less, never more.
+
+        Raises:
+            kernel.errors.Misconfigured: the store cannot forget; see ``can_expire``.
         """
 
     def close(self) -> None:

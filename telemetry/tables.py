@@ -6,7 +6,7 @@ series and time. The catalogue is a table too, so that a reader sees tables and 
 
 # ruff: noqa: S608 - tables are named by number, and every value written into a query is an integer of ours
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from telemetry.readings import Readings
 
-FORMAT = 1
+FORMAT = 2
 """A file that states a higher one was written by a newer Fixwright."""
 
 NAMES = "series, ts_ms, value, text, flags"
@@ -34,6 +34,8 @@ class Table:
     rows: int
     first_ms: int
     last_ms: int
+    is_rolled: bool = False
+    """Whether the minutes and hours of a segment hold its readings; see ``telemetry.tiers``."""
 
     @property
     def name(self) -> str:
@@ -50,18 +52,24 @@ def create(cursor: duckdb.DuckDBPyConnection) -> int:
     )
     cursor.execute(f"CREATE TABLE IF NOT EXISTS latest ({COLUMNS})")
     (number,) = cursor.execute("SELECT number FROM format").fetchall()[0]
+    if number <= FORMAT:
+        # Files of format 1 knew no tiers: their segments are rolled one after the other.
+        cursor.execute("ALTER TABLE tables ADD COLUMN IF NOT EXISTS is_rolled BOOLEAN DEFAULT FALSE")
+        cursor.execute("UPDATE format SET number = ?", [FORMAT])
     return int(number)
 
 
 def listed(cursor: duckdb.DuckDBPyConnection) -> list[Table]:
     """Return the tables that count, oldest first; the last hot one takes what is written."""
-    rows = cursor.execute("SELECT number, kind, rows, first_ms, last_ms FROM tables ORDER BY number").fetchall()
+    rows = cursor.execute(
+        "SELECT number, kind, rows, first_ms, last_ms, is_rolled FROM tables ORDER BY number"
+    ).fetchall()
     return [Table(*row) for row in rows]
 
 
-def drop_unlisted(cursor: duckdb.DuckDBPyConnection) -> None:
+def drop_unlisted(cursor: duckdb.DuckDBPyConnection, others: Collection[str] = ()) -> None:
     """Drop copies that a kill left behind between sorting and swapping; their sources are still listed."""
-    known = {table.name for table in listed(cursor)} | {"format", "tables", "latest"}
+    known = {table.name for table in listed(cursor)} | {"format", "tables", "latest", *others}
     for (name,) in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall():
         if name not in known:
             cursor.execute(f"DROP TABLE {name}")
@@ -75,17 +83,21 @@ def add_hot(cursor: duckdb.DuckDBPyConnection) -> Table:
     return hot
 
 
-def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table], since_ms: int = -_EVER_MS) -> Table:
-    """Write the rows of some tables, those since an instant, into a new segment, not listed yet, and return it."""
+def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table]) -> Table:
+    """Write the rows of some tables into a new segment, not listed yet, and return it."""
+    return write(cursor, union(sources), is_rolled=all(table.is_rolled for table in sources))
+
+
+def write(cursor: duckdb.DuckDBPyConnection, rows: str, *, is_sorted: bool = False, is_rolled: bool) -> Table:
+    """Write the rows of a query into a new segment, not listed yet, and return it."""
     number = _next_number(cursor)
     name = Table(number, "segment", 0, 0, 0).name
-    rows = union(sources, start_ms=since_ms)
-    # One segment is sorted already, and a table made of it keeps its order.
-    order = "ORDER BY series, ts_ms" if len(sources) > 1 or sources[0].kind == "hot" else ""
+    # A table made of one segment keeps its order.
+    order = "" if is_sorted else "ORDER BY series, ts_ms"
     # A failed earlier attempt may have left a table of this number.
     cursor.execute(f"CREATE OR REPLACE TABLE {name} AS {rows} {order}")
     count, first_ms, last_ms = cursor.execute(f"SELECT count(*), min(ts_ms), max(ts_ms) FROM {name}").fetchall()[0]
-    return Table(number, "segment", count, first_ms or 0, last_ms or 0)
+    return Table(number, "segment", count, first_ms or 0, last_ms or 0, is_rolled)
 
 
 def replace(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table], segment: Table) -> None:
@@ -102,11 +114,6 @@ def drop(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Drop a table with all it holds."""
     cursor.execute("DELETE FROM tables WHERE number = ?", [table.number])
     cursor.execute(f"DROP TABLE {table.name}")
-
-
-def cut(cursor: duckdb.DuckDBPyConnection, table: Table, before_ms: int) -> None:
-    """Delete what a hot table holds from before an instant."""
-    cursor.execute(f"DELETE FROM {table.name} WHERE ts_ms < ?", [before_ms])
 
 
 def mergeable(tables: Sequence[Table], *, fan_in: int, least_rows: int, most_rows: int) -> list[Table]:
@@ -169,8 +176,8 @@ def readings(found: dict[str, Any]) -> Readings:
 
 
 def _list(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    row = [table.number, table.kind, table.rows, table.first_ms, table.last_ms]
-    cursor.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", row)
+    row = [table.number, table.kind, table.rows, table.first_ms, table.last_ms, table.is_rolled]
+    cursor.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
 def _next_number(cursor: duckdb.DuckDBPyConnection) -> int:

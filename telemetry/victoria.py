@@ -34,6 +34,7 @@ from telemetry.batch import Batch
 from telemetry.lineprotocol import LineWriter, line
 from telemetry.newest import Newest
 from telemetry.readings import Buckets, Int64s, Latest, Readings, Texts, Written, concatenate, of_latest
+from telemetry.retention import Policy
 from telemetry.store import MAX_SAMPLES
 
 _METRIC = "reading_value"
@@ -76,6 +77,7 @@ class VictoriaStore:
     keeps_text = True
     counts_duplicates = False
     can_expire = False
+    has_tiers = False
 
     def __init__(self, url: str, *, timeout_s: int = 30) -> None:
         self._url = url
@@ -176,6 +178,14 @@ class VictoriaStore:
             "VictoriaMetrics forgets by its own -retentionPeriod; nothing before {before} can be deleted from here.",
             before=clock.from_ms(before_ms).isoformat(),
         )
+
+    def keep(self, policy: Policy) -> None:
+        """Refuse, as ``expire`` does.
+
+        Raises:
+            kernel.errors.Misconfigured: always.
+        """
+        self.expire(policy.oldest_raw_ms)
 
     def close(self) -> None:
         """Close the connections."""

@@ -352,7 +352,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_format_is_refused(store: DuckDbStore) -> None:
-    store._writer.execute("UPDATE format SET number = 2")
+    store._writer.execute("UPDATE format SET number = ?", [tables.FORMAT + 1])
     store.close()
     with pytest.raises(Misconfigured, match="newer version"):
         DuckDbStore(store.path)
