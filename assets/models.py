@@ -5,7 +5,7 @@ A device is not an asset: it is bound to one for a period, so that replacing it 
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.identity import Credentials
@@ -339,3 +339,62 @@ class DeviceCommand(Row):
     def is_late(self) -> bool:
         """Whether the answer came after the command had been given up."""
         return self.replied_at is not None and self.state in {"timed_out", "expired", "cancelled"}
+
+
+class Retention(Row):
+    """For how many days readings of a type of asset are kept, where that differs from the settings."""
+
+    __tablename__ = "retention"
+    __table_args__ = (CheckConstraint("raw_days >= 1 AND minute_days >= 0 AND hour_days >= raw_days", name="rising"),)
+
+    type_id: Mapped[int] = mapped_column(ForeignKey("asset_type.id", ondelete="CASCADE"), primary_key=True)
+    raw_days: Mapped[int]
+    minute_days: Mapped[int]
+    """0 where minutes are not kept."""
+    hour_days: Mapped[int]
+
+
+class LegalHold(Row):
+    """While this stands, no reading of the asset is forgotten, whatever its age."""
+
+    __tablename__ = "legal_hold"
+
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(300))
+    by: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime]
+
+
+class Transfer(Row):
+    """Readings on their way out into a file, or in from one: what was asked for, and how far it has come."""
+
+    __tablename__ = "transfer"
+    __table_args__ = (
+        CheckConstraint("kind IN ('export', 'import')", name="kind"),
+        CheckConstraint("state IN ('draft', 'queued', 'running', 'done', 'failed', 'expired')", name="state"),
+        Index("ix_transfer_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_transfer_account", "account_id", "kind", "id"),
+    )
+
+    id: Mapped[Id]
+    kind: Mapped[str] = mapped_column(String(10))
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
+    actor: Mapped[str] = mapped_column(String(80))
+    state: Mapped[str] = mapped_column(String(10))
+    wanted: Mapped[Json]
+    """What was asked for, as ``assets.export`` or ``assets.history`` reads it."""
+    file_name: Mapped[str] = mapped_column(String(200))
+    done: Mapped[int] = mapped_column(BigInteger, default=0)
+    total: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Parts of the work done and in all; what a part is the kind decides."""
+    rows: Mapped[int] = mapped_column(BigInteger, default=0)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes of the file."""
+    said: Mapped[Json] = mapped_column(default=dict)
+    """What came of it: counts, the first errors."""
+    asked_at: Mapped[datetime]
+    beat_at: Mapped[datetime | None]
+    """When whoever runs it was last heard of."""
+    ended_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]

@@ -14,14 +14,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.identity import Login
-from ingest import belt, endpoint, fairuse
+from ingest import belt, endpoint, fairuse, housekeeping
 from ingest.batch import Batch, IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
 from ingest.decoded import Source
@@ -481,17 +480,21 @@ class Ingest:
         expire_at = loop.time()
         store = self._open_store
         assert store is not None  # noqa: S101 - whoever leads has one
+        for refusal in await asyncio.to_thread(housekeeping.refusals, self._sessions, store):
+            _log.warning("the telemetry store cannot do this", what=refusal)
         while True:
             try:
                 while await asyncio.to_thread(store.compact):
                     pass
                 if store.can_expire and loop.time() >= expire_at:
-                    before = clock.now() - timedelta(days=self._settings.retention_days)
-                    await asyncio.to_thread(store.expire, clock.to_ms(before))
+                    await asyncio.to_thread(self._forget, store)
                     expire_at = loop.time() + EXPIRE_EVERY_S
-            except Unavailable as error:
+            except (Unavailable, *TRANSIENT) as error:
                 _log.warning("the telemetry store could not tidy up", reason=str(error))
             await asyncio.sleep(COMPACT_EVERY_S)
+
+    def _forget(self, store: TelemetryStore) -> None:
+        housekeeping.forget(self._sessions, store, self._settings, now=clock.now())
 
     async def _write_last_books(self) -> None:
         try:

@@ -125,7 +125,13 @@ class Settings(BaseSettings):
     )
     session_hours: int = Field(12, ge=1, le=720, description="How long a sign-in lasts without use, in hours.")
     upload_max_mb: int = Field(12, ge=1, le=500, description="Largest accepted photo or document, in MB.")
-    retention_days: int = Field(730, ge=1, description="How long raw readings are kept, in days.")
+    retention_days: int = Field(730, ge=1, description="How long exact readings are kept, in days.")
+    retention_minute_days: int = Field(
+        1825, ge=0, description="How long minutes made of them are kept, in days; 0 makes none. Embedded store only."
+    )
+    retention_hour_days: int = Field(
+        7300, ge=1, description="How long hours made of them are kept, in days. Embedded store only."
+    )
     log_format: str = Field("text", pattern="^(text|json)$", description="text for people, json for machines.")
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="The least severe log line shown."

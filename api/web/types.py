@@ -8,9 +8,11 @@ from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api import access
 from api.access import Db, needs
 from api.v1 import enrolments
 from api.v1 import types as v1
+from api.v1.keeping import retention_of
 from api.web import forms, pages
 from assets import listing, quietness, types
 from assets.models import Asset, AssetType, Metric
@@ -121,29 +123,29 @@ def one_type(request: Request, db: Db, viewer: Reader, type_id: int) -> Response
 @router.post("/types/{type_id}")
 def change_type(request: Request, db: Db, viewer: Writer, type_id: int, form: Annotated[TypeForm, Form()]) -> Response:
     """Change a type."""
-    kind = _mine(db, viewer, type_id)
+    kind = mine(db, viewer, type_id)
     try:
         types.change(db, kind, _draft(form), actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, viewer, type_id, error, form=form)
+        return again(request, db, viewer, type_id, error, form=form)
     return pages.go(f"/types/{type_id}", notice=i18n.noop("Saved."))
 
 
 @router.post("/types/{type_id}/metrics")
 def add_metric(request: Request, db: Db, viewer: Writer, type_id: int, form: Annotated[MetricForm, Form()]) -> Response:
     """Let a type measure something more."""
-    kind = _mine(db, viewer, type_id)
+    kind = mine(db, viewer, type_id)
     try:
         types.add_metric(db, kind, form.draft(), actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, viewer, type_id, error, metric=form)
+        return again(request, db, viewer, type_id, error, metric=form)
     return pages.go(f"/types/{type_id}#metrics", notice=i18n.noop("Every asset of this type measures it now."))
 
 
 @router.get("/types/{type_id}/metrics/{metric_id}")
 def edit_metric(request: Request, db: Db, viewer: Writer, type_id: int, metric_id: int) -> Response:
     """Show the form of a metric."""
-    kind = _mine(db, viewer, type_id)
+    kind = mine(db, viewer, type_id)
     metric = v1.metric_of(kind, metric_id)
     return _metric(request, kind, metric, _as_form(metric))
 
@@ -153,7 +155,7 @@ def change_metric(
     request: Request, db: Db, viewer: Writer, type_id: int, metric_id: int, form: Annotated[MetricForm, Form()]
 ) -> Response:
     """Change a metric."""
-    kind = _mine(db, viewer, type_id)
+    kind = mine(db, viewer, type_id)
     metric = v1.metric_of(kind, metric_id)
     key = metric.key
     try:
@@ -168,12 +170,18 @@ def change_metric(
 @router.post("/types/{type_id}/metrics/{metric_id}/remove")
 def remove_metric(db: Db, viewer: Writer, type_id: int, metric_id: int) -> Response:
     """Stop describing a metric; its readings stay."""
-    kind = _mine(db, viewer, type_id)
+    kind = mine(db, viewer, type_id)
     types.remove_metric(db, kind, v1.metric_of(kind, metric_id), actor=viewer.actor, now=clock.now())
     return pages.go(f"/types/{type_id}#metrics", notice=i18n.noop("Removed. Its readings stay."))
 
 
-def _mine(db: Session, viewer: Viewer, type_id: int) -> AssetType:
+def mine(db: Session, viewer: Viewer, type_id: int) -> AssetType:
+    """Return a type that the viewer may change.
+
+    Raises:
+        NotFound: there is none in the company.
+        Forbidden: the viewer may not change what belongs to the whole company.
+    """
     kind = v1.find(db, viewer, type_id)
     scope.require(db, viewer, "assets.write", viewer.company_id)
     return kind
@@ -227,10 +235,13 @@ def _page(
     errors: dict[str, str] | None = None,
     form: TypeForm | None = None,
     metric: MetricForm | None = None,
+    keeps: BaseModel | None = None,
 ) -> Response:
     kind = v1.find(db, viewer, type_id)
     line = types.lineage(db, viewer.company_id)[kind.id]
     above = {row.id: row for row in db.scalars(select(AssetType).where(AssetType.id.in_(line)))}
+    parts = access.runtime(request)
+    kept = retention_of(db, parts.settings, viewer.company_id, kind.id)
     return pages.render(
         request,
         "types/type.html",
@@ -248,11 +259,14 @@ def _page(
         may_write=_may_write(db, viewer),
         enrolments=[one for one in enrolments.shown(db, viewer, type_id=kind.id, limit=20) if one.revoked_at is None],
         sites=forms.options(listing.sites(db, viewer), request.state.language),
+        kept=kept,
+        keeps=keeps or kept,
+        has_tiers=parts.store.has_tiers,
         **_choices(request, db, viewer),
     )
 
 
-def _again(
+def again(
     request: Request,
     db: Session,
     viewer: Viewer,
@@ -261,10 +275,12 @@ def _again(
     *,
     form: TypeForm | None = None,
     metric: MetricForm | None = None,
+    keeps: BaseModel | None = None,
 ) -> Response:
+    """Show the page of a type again with what was typed and why it was refused."""
     db.rollback()
     errors = forms.refused(request, error)
-    return _page(request, db, viewer, type_id, errors=errors, form=form, metric=metric)
+    return _page(request, db, viewer, type_id, errors=errors, form=form, metric=metric, keeps=keeps)
 
 
 def _metric(
