@@ -15,6 +15,7 @@ from starlette.types import Scope
 from api import health, problems
 from api.access import open_to_all
 from api.bodies import Bounded
+from api.exporter import Exporter
 from api.live import Live
 from api.runtime import Runtime
 from api.v1 import intake_posts
@@ -44,7 +45,8 @@ def create(runtime: Runtime) -> FastAPI:
         app.state.places = asyncio.Semaphore(pool)
         anyio.to_thread.current_default_thread_limiter().total_tokens = pool + 16
         async with app.state.live.listening():
-            yield
+            with app.state.exporter.running():
+                yield
 
     app = FastAPI(
         title="Fixwright",
@@ -55,6 +57,7 @@ def create(runtime: Runtime) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.runtime = runtime
+    app.state.exporter = Exporter(runtime)
     app.state.live = Live(runtime.sessions, runtime.engine.url.render_as_string(hide_password=False))
     problems.install(app)
     v1 = APIRouter(prefix="/api/v1")

@@ -365,34 +365,30 @@ class LegalHold(Row):
     at: Mapped[datetime]
 
 
-class Transfer(Row):
-    """Readings on their way out into a file, or in from one: what was asked for, and how far it has come."""
+class Export(Row):
+    """Readings on their way into a file: what was asked for, and how far it has come."""
 
-    __tablename__ = "transfer"
+    __tablename__ = "export"
     __table_args__ = (
-        CheckConstraint("kind IN ('export', 'import')", name="kind"),
-        CheckConstraint("state IN ('draft', 'queued', 'running', 'done', 'failed', 'expired')", name="state"),
-        Index("ix_transfer_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
-        Index("ix_transfer_account", "account_id", "kind", "id"),
+        CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'expired')", name="state"),
+        Index("ix_export_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_export_account", "account_id", "id"),
     )
 
     id: Mapped[Id]
-    kind: Mapped[str] = mapped_column(String(10))
     company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
     actor: Mapped[str] = mapped_column(String(80))
     state: Mapped[str] = mapped_column(String(10))
     wanted: Mapped[Json]
-    """What was asked for, as ``assets.export`` or ``assets.history`` reads it."""
+    """What was asked for, as ``assets.export.Wanted`` reads it."""
     file_name: Mapped[str] = mapped_column(String(200))
-    done: Mapped[int] = mapped_column(BigInteger, default=0)
-    total: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Parts of the work done and in all; what a part is the kind decides."""
+    percent: Mapped[int] = mapped_column(default=0)
     rows: Mapped[int] = mapped_column(BigInteger, default=0)
     size: Mapped[int | None] = mapped_column(BigInteger)
     """Bytes of the file."""
-    said: Mapped[Json] = mapped_column(default=dict)
-    """What came of it: counts, the first errors."""
+    trouble: Mapped[str | None] = mapped_column(String(300))
+    """Why it failed."""
     asked_at: Mapped[datetime]
     beat_at: Mapped[datetime | None]
     """When whoever runs it was last heard of."""

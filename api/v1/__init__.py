@@ -20,6 +20,7 @@ NOUNS: tuple[str, ...] = (
     "devices",
     "events",
     "intake",
+    "exports",
     "keeping",
     "locations",
     "mappings",

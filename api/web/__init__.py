@@ -19,6 +19,7 @@ FEATURES: tuple[str, ...] = (
     "devices",
     "dispatch",
     "ingest",
+    "exports",
     "keeping",
     "labels",
     "machines",

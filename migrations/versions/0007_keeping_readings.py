@@ -1,4 +1,4 @@
-"""How long readings are kept, legal holds, exports and imports"""
+"""How long readings are kept, legal holds, exports"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,33 +33,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("asset_id", name=op.f("pk_legal_hold")),
     )
     op.create_table(
-        "transfer",
+        "export",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("company_id", sa.BigInteger(), nullable=False),
         sa.Column("account_id", sa.BigInteger(), nullable=False),
         sa.Column("actor", sa.String(length=80), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("wanted", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("file_name", sa.String(length=200), nullable=False),
-        sa.Column("done", sa.BigInteger(), nullable=False),
-        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("percent", sa.Integer(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=True),
-        sa.Column("said", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("trouble", sa.String(length=300), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("beat_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("kind IN ('export', 'import')", name=op.f("ck_transfer_kind")),
-        sa.CheckConstraint(
-            "state IN ('draft', 'queued', 'running', 'done', 'failed', 'expired')", name=op.f("ck_transfer_state")
-        ),
-        sa.ForeignKeyConstraint(["company_id"], ["org_unit.id"], name=op.f("fk_transfer_company_id")),
-        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_transfer_account_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_transfer")),
+        sa.CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'expired')", name=op.f("ck_export_state")),
+        sa.ForeignKeyConstraint(["company_id"], ["org_unit.id"], name=op.f("fk_export_company_id")),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_export_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_export")),
     )
     op.create_index(
-        "ix_transfer_open", "transfer", ["id"], unique=False, postgresql_where=sa.text("state IN ('queued', 'running')")
+        "ix_export_open", "export", ["id"], unique=False, postgresql_where=sa.text("state IN ('queued', 'running')")
     )
-    op.create_index("ix_transfer_account", "transfer", ["account_id", "kind", "id"], unique=False)
+    op.create_index("ix_export_account", "export", ["account_id", "id"], unique=False)

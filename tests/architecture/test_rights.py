@@ -25,6 +25,7 @@ from api import access
 from api.app import create
 from api.runtime import Runtime
 from assets import applications, enrolment
+from assets.models import Export
 from ingest import mappings
 from ingest.mappings import MappingDraft
 from ingest.models import RejectedMessage, WebhookSource
@@ -246,6 +247,15 @@ def _tag(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.tag(session, of, HERE, on=asset).id
 
 
+def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
+    wanted = {"format": "csv", "assets": [1], "start_ms": 0, "end_ms": 1, "zone": "UTC"}
+    row = Export(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="failed", wanted=wanted,
+                 file_name="readings.csv", asked_at=factories.NOW)  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _site(_session: Session, of: Company, _owner: Account, _: Known) -> int:
     return of.sites[HERE].id
 
@@ -275,6 +285,7 @@ RECORDS: Mapping[str, Record] = {
     "digest": Record(lambda *_: "0" * 64),
     "enrolment_id": Record(_enrolment),
     "entry_id": Record(_entry),
+    "export_id": Record(_export, of="owner"),
     "item_key": Record(lambda *_: "oil"),
     "location_id": Record(lambda session, of, *_: factories.location(session, of, HERE, name=f"{MARK} hall").id),
     "mapping_id": Record(_mapping),
@@ -312,6 +323,8 @@ RECORDS: Mapping[str, Record] = {
 """Name in an address, or the address up to it, → how to make one."""
 
 NOTHING_THERE = {
+    "GET /exports/{export_id}/file": "the row is made, not the file",
+    "GET /api/v1/telemetry/exports/{export_id}/file": "the same",
     "GET /assets/{asset_id}/photo": "the factory makes the row of a picture, not the picture",
     "GET /orders/{order_id}/photos/{entry_id}": "the same",
     "GET /requests/{request_id}/photos/{entry_id}": "the same",
