@@ -101,6 +101,7 @@ def one(request: Request, db: Db, viewer: Reader, export_id: int) -> Response:
     return pages.render(
         request,
         "exports/export.html",
+        headers={"Refresh": "2"} if row.state in {"queued", "running"} else None,
         row=row,
         assets=assets,
         count=len(row.wanted["assets"]),
