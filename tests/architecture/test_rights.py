@@ -248,7 +248,7 @@ def _tag(session: Session, of: Company, _owner: Account, _: Known) -> int:
 
 
 def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
-    wanted = {"format": "csv", "assets": [1], "start_ms": 0, "end_ms": 1, "zone": "UTC"}
+    wanted = {"format": "csv", "assets": [1], "start_ms": 0, "end_ms": 1, "zone": "UTC", "metrics": []}
     row = Export(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="failed", wanted=wanted,
                  file_name="readings.csv", asked_at=factories.NOW)  # fmt: skip
     session.add(row)
