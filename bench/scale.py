@@ -73,7 +73,7 @@ def _one(devices: int, count: int) -> dict[str, float]:
         for name, batches in (("known", few), ("speaking", all_of_them)):
             # The best of rounds: what else runs on a machine only ever slows.
             cost[name] = min(_cpu_s(pipeline.process, batches.some(count)) for _ in range(ROUNDS)) / MESSAGES * 1e6
-        pipeline.close_books(clock.now())
+        pipeline.books.close(clock.now())
         for name, work in (("tick", pipeline.run_timers), ("look", pipeline.follow_changes)):
             # The best of rounds: what else runs on a machine only ever slows.
             cost[name] = min(_cpu_s(work, [clock.now()] * 5) for _ in range(ROUNDS)) * 1e3

@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import commands
-from ingest import crash, device_alarms, drops, fairuse, newcomers, publisher, rejected, status, topics, webhooks
+from ingest import crash, device_alarms, fairuse, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
+from ingest.books import Books
 from ingest.changes import Changed, Ear
 from ingest.claims import Claims, Moved
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.events import IntakeCaughtUp, IntakeFellBehind
-from ingest.intake import NOBODY, Tally
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
@@ -38,14 +37,10 @@ from kernel import clock, db, events, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Int64s, Latest, Written
+from telemetry.readings import Int64s, Latest
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
-_BOOKS_S: Final = 1.0
-_BOOKS_SHARE: Final = 20
-"""Bookkeeping may take one part in this of the time."""
-_SEEN_EVERY_MS: Final = 15_000
 _REPLAYS: Final = 500
 
 _log = log.of(__name__)
@@ -84,10 +79,7 @@ class Pipeline:
         self._sparkplug = Follower(self.registry, self._newest)
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._ear = Ear()
-        self._tally = Tally()
-        self._presence = status.Presence()
-        self._books_due_s = 0.0
-        self._drops: dict[str, int] = {}
+        self.books = Books(self._resolver, self.mapper, self._writing)
 
     @property
     def over_limit(self) -> int:
@@ -305,7 +297,7 @@ class Pipeline:
         written = self.patience.until_done(lambda: self._store.write(resolved.readings), "telemetry store")
         crash.here("after_store")
         news = self._settled(resolved, replays)
-        self._count(resolved, written, news)
+        self.books.enter(resolved, written, news)
         if batch.fates is not None:
             batch.fates.note(resolved, written, news)
         crash.here("before_ack")
@@ -352,6 +344,10 @@ class Pipeline:
         self.rules.commit(outcome)
         if resolved.followed is not None:
             self._sparkplug.settle(resolved.followed)
+        self.registry.stands(resolved.standing)
+        if resolved.newcomers:
+            now_ms = clock.to_ms(resolved.now)
+            self._newcomers.proposed(self._newcomers.due(resolved.newcomers, now_ms), now_ms)
         return news
 
     def _write(self, session: Session, resolved: Resolved, replays: Sequence[int]) -> set[int]:
@@ -400,74 +396,10 @@ class Pipeline:
                 rejected.keep(session, [one for _, one in self._resolver.kept(batch, [reject])])
 
         self.patience.until_done(write, "database")
-        self._tally.rejected(self._resolver.device_of(reject), int(batch.received_ms[0]))
+        self.books.refuse(reject, int(batch.received_ms[0]))
         if batch.fates is not None:
             batch.fates.refuse(reject)
         return []
-
-    # What follows a batch ---------------------------------------------------------------------------------------
-
-    def _count(self, resolved: Resolved, written: Written, news: set[int]) -> None:
-        """Enter a batch into the ledger, and note who was heard."""
-        tally, received = self._tally, resolved.batch.received_ms
-        if not len(received):
-            return
-        latest_ms = int(received[-1])
-        heard: list[int] = []
-        if len(resolved.part):
-            is_known = None
-            if written.duplicate:
-                is_known = np.logical_and.reduceat(written.is_duplicate, resolved.part)
-            heard = tally.parts(resolved.part_device, latest_ms, is_known=is_known)
-        for position, report in enumerate(resolved.reports):
-            if not report.said.is_beside:
-                count = tally.stored if position in news else tally.duplicate
-                count(report.device.id, latest_ms)
-            heard.append(report.device.id)
-        for device_id in resolved.echoes:
-            tally.duplicate(device_id, latest_ms)
-            heard += [device_id] if device_id != NOBODY else []
-        for _, device_id in (*resolved.words, *resolved.taken):
-            tally.stored(device_id, latest_ms)
-        for reject in (*resolved.rejects, *resolved.strays):
-            tally.rejected(self._resolver.device_of(reject), latest_ms)
-        tally.refused(resolved.over, latest_ms)
-        self._presence.heard(heard, latest_ms)
-        self._presence.skewed(resolved.skews)
-        self.registry.stands(resolved.standing)
-        if resolved.newcomers:
-            now_ms = clock.to_ms(resolved.now)
-            self._newcomers.proposed(self._newcomers.due(resolved.newcomers, now_ms), now_ms)
-
-    def keep_books(self, now: datetime) -> None:
-        """Write counts and who was heard, about once a second, and less often where there are many of them."""
-        if time.monotonic() >= self._books_due_s:
-            self._write_books(now, seen_every_ms=_SEEN_EVERY_MS)
-
-    def note_drops(self, broker: str, said: int, now: datetime) -> None:
-        """Enter how many messages a broker says it dropped since it started."""
-        if self._drops.get(broker) != said:
-            with self._writing() as session:
-                drops.note(session, broker, said, now=now)
-            self._drops[broker] = said
-
-    def close_books(self, now: datetime) -> None:
-        """Write everything that was counted and heard, before the process ends."""
-        self._write_books(now, seen_every_ms=0)
-
-    def _write_books(self, now: datetime, *, seen_every_ms: int) -> None:
-        began = time.monotonic()
-        if not (self._tally or self._presence or self.mapper):
-            return
-        with self._writing() as session:
-            self._tally.write(session)
-            self._presence.write(session, every_ms=seen_every_ms, now=now)
-            self.mapper.write(session)
-        self._tally.written()
-        self._presence.written()
-        self.mapper.written()
-        ended = time.monotonic()
-        self._books_due_s = ended + max(_BOOKS_S, _BOOKS_SHARE * (ended - began))
 
     # Time and change --------------------------------------------------------------------------------------------
 

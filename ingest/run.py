@@ -462,7 +462,7 @@ class Ingest:
             if self._edge is not None:
                 self._edge.publish(message)
         await self._belt.between(lambda: self._pipeline.see_who_was_not_born(clock.now()))
-        await self._belt.between(lambda: self._pipeline.keep_books(clock.now()))
+        await self._belt.between(lambda: self._pipeline.books.keep(clock.now()))
         lag_s = self.lag_s()
         if self._is_behind is not (lag_s > self._settings.lag_alarm_s):
             behind_s = None if self._is_behind else lag_s
@@ -470,7 +470,7 @@ class Ingest:
             self._is_behind = not self._is_behind
         if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
             broker, said = self._edge.broker, self._edge.counters.dropped_by_broker
-            await self._belt.between(lambda: self._pipeline.note_drops(broker, said, clock.now()))
+            await self._belt.between(lambda: self._pipeline.books.note_drops(broker, said, clock.now()))
         if self._tending is not None:
             await self._tending.round(clock.now())
 
@@ -498,7 +498,7 @@ class Ingest:
 
     async def _write_last_books(self) -> None:
         try:
-            await self._belt.between(lambda: self._pipeline.close_books(clock.now()))
+            await self._belt.between(lambda: self._pipeline.books.close(clock.now()))
         except (*TRANSIENT, Deposed) as error:
             _log.warning("the last counts could not be written", reason=type(error).__name__)
 

@@ -73,7 +73,7 @@ def test_ING_3_the_equation_holds_for_each_device_and_the_sums(
     for begin in range(0, len(lines), 1000):
         pipeline.process(Batch.of(lines[begin : begin + 1000]))
     pipeline.process(Batch.of([("fw/v1/stranger/telemetry", b'{"temperature": 1}')]))
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     with database() as session:
         for device in works.devices:
             said = [payload for _, payload in sent[device.key]]
@@ -120,7 +120,7 @@ def test_ING_3_a_replay_after_the_cause_is_mended_leaves_none_rejected_and_no_se
     pipeline.follow_changes(clock.now())
     pipeline.replay()
     pipeline.replay()
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     with database() as session:
         assert session.scalar(select(RejectedMessage.id).where(RejectedMessage.replayed_at.is_(None))) is None
         sums = session.execute(
@@ -143,7 +143,7 @@ def test_ING_3_drops_are_kept_by_the_hour_across_our_restarts_and_the_brokers(
     now = clock.now()
     for said in (100, 104, 104, 110, 2, 5):
         # Each time another process: nothing is remembered but what is written.
-        Pipeline(database, store).note_drops("broker:1883", said, now)
+        Pipeline(database, store).books.note_drops("broker:1883", said, now)
     with database() as session:
         (kept,) = session.scalars(select(BrokerDrop)).all()
     assert kept.dropped == 4 + 6 + 2 + 3

@@ -129,7 +129,7 @@ def test_ING_12_a_mapped_message_is_stored_as_if_its_device_had_sent_it(
     assert samples(database, store, works.devices[0], "temperature") == [(0, 20), (1000, 20.5)]
     assert samples(database, store, works.devices[1], "pressure") == [(1000, 3)]
     assert kept(database) == []
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     (use,) = rows(database, MappingUse)
     assert (use.mapping_id, use.taken, use.refused) == (mapped.id, 2, 0)
     counts = {row.device_id: (row.received, row.stored) for row in rows(database, IntakeCount)}
@@ -178,7 +178,7 @@ def test_an_alarm_that_is_said_again_and_again_is_raised_once_and_ended_once(
     # Well at first, raised, well again: what was said in between told nothing new.
     assert len(rows(database, AlarmReport)) == 3
     process(pipeline, message("dev-0", 9, leak=False), message("dev-0", 9, leak=False))
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     (count,) = [row for row in rows(database, IntakeCount) if row.device_id == works.devices[0].id]
     assert (count.received, count.stored, count.duplicate) == (7, 5, 2)
     assert mapped.id

@@ -306,7 +306,7 @@ def test_ING_3_received_equals_stored_and_duplicate_and_rejected_for_each_device
             messages.append(messages[-1])
     for begin in range(0, len(messages), 1000):
         pipeline.process(batch(*messages[begin : begin + 1000], at=10_000))
-    pipeline.keep_books(NOW)
+    pipeline.books.keep(NOW)
     counts = rows(database, IntakeCount)
     assert sum(one.received for one in counts) == len(messages)
     for one in counts:
@@ -477,7 +477,7 @@ def test_what_a_rule_remembers_is_kept_only_while_it_matters(
 
 def test_who_was_heard_is_online_and_has_a_last_seen_time(database: sessionmaker[Session], pipeline: Pipeline) -> None:
     pipeline.process(batch(telemetry("dev-0", 0, temperature=20)))
-    pipeline.keep_books(NOW)
+    pipeline.books.keep(NOW)
     heard_at = NOW + timedelta(hours=1)
     first, second, _ = rows(database, Device)
     assert (first.is_online, first.last_seen_at) == (True, heard_at)
@@ -489,7 +489,7 @@ def test_a_wrong_clock_is_stored_at_reception_flagged_and_shown(
 ) -> None:
     year = 365 * 86400
     pipeline.process(batch(telemetry("dev-0", year, temperature=20), at=0))
-    pipeline.keep_books(NOW)
+    pipeline.books.keep(NOW)
     assert rows(database, Device)[0].attributes == {"clock_skew_s": year}
     with database() as session:
         number = session.scalars(select(Series.id)).one()

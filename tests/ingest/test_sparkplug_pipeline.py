@@ -111,7 +111,7 @@ def reasons(database: sessionmaker[Session]) -> list[tuple[str, str | None]]:
 
 def ledger(database: sessionmaker[Session], pipeline: Pipeline) -> tuple[int, int, int]:
     """Return (stored, duplicate, rejected) of everybody; received is their sum."""
-    pipeline.close_books(NOW)
+    pipeline.books.close(NOW)
     columns = IntakeCount.received, IntakeCount.stored, IntakeCount.duplicate, IntakeCount.rejected
     with database() as session:
         received, *parts = (int(each or 0) for each in session.execute(select(*map(func.sum, columns))).one())
@@ -361,7 +361,7 @@ def test_quality_and_a_wrong_clock_stay_with_the_reading(
     found = latest(database, store, "edge", "temperature")
     assert found is not None
     assert (found.value, found.ts_ms, found.flags) == (31.0, NOW_MS + 20_001, Flag.CLOCK)
-    pipeline.close_books(NOW)
+    pipeline.books.close(NOW)
     (edge,) = (each for each in rows(database, Device) if each.key == "edge")
     assert edge.attributes["clock_skew_s"] > 9_000_000
 

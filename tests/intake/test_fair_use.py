@@ -57,7 +57,7 @@ def test_ING_16_a_flood_is_rejected_to_the_last_message_and_neighbours_lose_noth
         pipeline.process(Batch.of([*flood[:50], *healthy, *flood[50:]], received_ms=now_ms))
     alarm = {"seq": 1, "code": "E1", "severity": "critical", "state": "raised", "ts": START_MS}
     pipeline.process(Batch.of([("fw/v1/dev-0/alarm", json.dumps(alarm).encode())], received_ms=START_MS + 30_000))
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     store.close()
 
     counted = ledger(database)
@@ -81,7 +81,7 @@ def test_ING_16_the_devices_of_a_company_share_its_allowance(
     pipeline.load()
     messages = [telemetry(n % 5, n, START_MS + n) for n in range(15)]
     pipeline.process(Batch.of(messages, received_ms=START_MS))
-    pipeline.close_books(clock.now())
+    pipeline.books.close(clock.now())
     assert [counts[1:] for _, counts in sorted(ledger(database).items())] == [(2, 0, 1)] * len(works.devices)
 
     # What was kept may be tried again, whatever the limit: a person asked for it.
