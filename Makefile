@@ -34,7 +34,7 @@ run: setup ## start everything on this machine with a demo company and simulated
 	@exec $(BIN)/fixwright up --demo $(ARGS)
 
 test: $(DEV) $(VENDOR) ## run the tests (ARGS="tests/web -k scan"); what this machine lacks is skipped by name
-	@$(BIN)/python -m pytest -q -m "not torture" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not torture" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) ## ruff, mypy strict, import-linter and the template lint; all of them, also after one has failed
 	@failed=; \

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 VARIABLE: Final = "FIXWRIGHT_CRASH_AT"
-PLACES: Final = ("before_store", "after_store", "before_commit", "after_commit", "before_ack", "command_sent")
+PLACES: Final = ("before_store", "after_store", "before_commit", "after_commit", "before_ack")
+"""Those of the data path, in its order; ``command_sent`` lies beside it."""
 
 
 def _place(wanted: str | None) -> Callable[[str], None]:

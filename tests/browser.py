@@ -35,6 +35,18 @@ def launched(*arguments: str) -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def visit(browser: Browser) -> Iterator[None]:
+    """Close, after the block, the windows that were opened in it."""
+    before = list(browser.contexts)
+    try:
+        yield
+    finally:
+        for context in browser.contexts:
+            if context not in before:
+                context.close()
+
+
 def faults(page: Page) -> list[str]:
     """Return what axe-core finds serious or critical on the page as it stands, one line a place."""
     if not AXE.is_file():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from playwright.sync_api import Browser
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -19,7 +20,7 @@ from kernel.errors import Conflict, Invalid
 from kernel.models import AuditEntry
 from people.models import OrgUnit
 from tests import factories
-from tests.browser import faults, launched
+from tests.browser import faults, visit
 from tests.conftest import SECRET
 from tests.intake.conftest import Intake
 from tests.serving import served
@@ -125,7 +126,7 @@ def test_ING_11_the_page_shows_a_secret_once_and_it_works(intake: Intake, boss: 
 
 
 def test_the_pages_have_nothing_serious_to_complain_of_in_both_languages_and_sizes(
-    boss: httpx.Client, database: sessionmaker[Session]
+    boss: httpx.Client, database: sessionmaker[Session], browser: Browser
 ) -> None:
     if not libraries.VENDOR.is_dir():
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
@@ -135,7 +136,7 @@ def test_the_pages_have_nothing_serious_to_complain_of_in_both_languages_and_siz
         for source in session.scalars(select(WebhookSource).where(WebhookSource.name == "erp-of-the-works")):
             webhooks.revoke(session, source, actor="account:1", now=clock.now())
     address = str(boss.base_url).rstrip("/")
-    with launched() as browser:
+    with visit(browser):
         for width, language in ((360, "zh"), (1440, "en")):
             context = browser.new_context(viewport={"width": width, "height": 900})
             cookies = [{"name": name, "value": value, "url": address} for name, value in boss.cookies.items()]

@@ -1,7 +1,6 @@
 """The pages of who may speak: as a person uses them without JavaScript, and as they look in a real browser."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,9 +20,10 @@ SAID = {"serial": "SN-2024-08-4711", "model": "XR-200 edge controller", "firmwar
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.launched() as started:
-        yield started
+def chromium(request: pytest.FixtureRequest) -> Browser:
+    """Return the browser of the run, under a name that the module beside it does not have."""
+    started: Browser = request.getfixturevalue("browser")
+    return started
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.web import assets as libraries
 from ingest import ready
 from ingest.models import Mapping, MappingVersion
-from tests.browser import faults, launched
+from tests.browser import faults, visit
 
 FORM = {
     "name": "Works",
@@ -179,7 +179,7 @@ def test_ING_12_the_api_tries_adds_revises_and_puts_back(client: httpx.Client) -
 
 
 def test_the_pages_are_accessible_and_what_a_mapping_gives_follows_the_typing(
-    client: httpx.Client, address: str, database: sessionmaker[Session]
+    client: httpx.Client, address: str, database: sessionmaker[Session], browser: Browser
 ) -> None:
     if not libraries.VENDOR.is_dir():
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
@@ -187,7 +187,7 @@ def test_the_pages_are_accessible_and_what_a_mapping_gives_follows_the_typing(
     row, _ = only(database)
     paths = ("/mappings", f"/mappings/{row.id}", "/mappings/new?start=chirpstack", f"/mappings/{row.id}/edit")
     complaints: list[str] = []
-    with launched() as browser:
+    with visit(browser):
         for width, language in ((360, "zh"), (1440, "en")):
             context = browser.new_context(viewport={"width": width, "height": 900})
             cookies = [{"name": name, "value": value, "url": address} for name, value in client.cookies.items()]
