@@ -82,13 +82,17 @@ class Product:
     def remember(self) -> None:
         """Note every process that belongs to it now: its children, and the database server, which is nobody's child."""
         assert self.process is not None
-        roots = [psutil.Process(self.process.pid)]
-        lock = self.folder / "postgres" / "postmaster.pid"
-        if lock.exists():
-            roots.append(psutil.Process(int(lock.read_text().split("\n", 1)[0])))
-        for root in roots:
+        for root in (psutil.Process(self.process.pid), *self._server()):
             for one in (root, *root.children(recursive=True)):
                 self._seen[one.pid] = one
+
+    def _server(self) -> list[psutil.Process]:
+        """Return the database server, where its lock names one that lives."""
+        lock = self.folder / "postgres" / "postmaster.pid"
+        try:
+            return [psutil.Process(int(lock.read_text().split("\n", 1)[0]))]
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return []
 
     def living(self) -> list[str]:
         """Return what still runs of everything that was ever noted, as command lines."""
