@@ -24,6 +24,9 @@ CLIENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 def issue(session: Session, device: Device, password_hash: str, *, actor: str, now: datetime) -> None:
     """Give a device its first or another password, by its hash; the one before is void from the commit on.
 
+    Another password cuts who is connected with the one before. The first cuts nobody: a device that comes in with it
+    at once would lose its connection to the news of its own password.
+
     Raises:
         Conflict: the device is revoked.
     """
@@ -31,7 +34,8 @@ def issue(session: Session, device: Device, password_hash: str, *, actor: str, n
     before = device.password_hash is not None
     _forget_previous(device)
     device.password_hash, device.password_alias, device.password_changed_at = password_hash, None, now
-    _tell(session, device, "device.issue", {"had_password": before}, {"has_password": True}, actor, now)
+    had: dict[str, object] = {"had_password": before}
+    _tell(session, device, "device.issue", had, {"has_password": True}, actor, now, cuts=before)
 
 
 def rotate(session: Session, device: Device, password_hash: str, *, keep: timedelta, actor: str, now: datetime) -> None:
