@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from api import health, problems
@@ -60,20 +62,28 @@ def create(runtime: Runtime) -> FastAPI:
     app.state.exporter = Exporter(runtime)
     app.state.live = Live(runtime.sessions, runtime.engine.url.render_as_string(hide_password=False))
     problems.install(app)
-    v1 = APIRouter(prefix="/api/v1")
-    for router in v1_routers():
-        v1.include_router(router)
-    v1.include_router(intake_posts.router)
-    app.include_router(v1)
-    app.include_router(health.router)
-    for router in web_routers():
-        app.include_router(router, include_in_schema=False)
-    app.add_api_route("/api/docs", _docs, include_in_schema=False)
-    app.mount("/static", _Static(directory=assets.STATIC), name="static")
+    app.router.routes.extend(_routes())
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.add_middleware(Bounded, upload_mb=runtime.settings.upload_max_mb)
     app.middleware("http")(_headers)
     return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """Return all routes, made once a process: they own no state, and making them is most of what ``create`` takes."""
+    bare = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    v1 = APIRouter(prefix="/api/v1")
+    for router in v1_routers():
+        v1.include_router(router)
+    v1.include_router(intake_posts.router)
+    bare.include_router(v1)
+    bare.include_router(health.router)
+    for router in web_routers():
+        bare.include_router(router, include_in_schema=False)
+    bare.add_api_route("/api/docs", _docs, include_in_schema=False)
+    bare.mount("/static", _Static(directory=assets.STATIC), name="static")
+    return bare.router.routes
 
 
 @open_to_all

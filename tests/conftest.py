@@ -1,6 +1,7 @@
 """Real parts for every test: one embedded PostgreSQL a run, one database a test, copied from a migrated template."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,13 +24,20 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Run one embedded server for the whole run; its template database is migrated."""
-    folder = Path(tempfile.mkdtemp(prefix="fixwright-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="fixwright-test-", dir=_in_memory()))
     with postgres.running(folder, database="template_fixwright") as url:
         engine = db.connect(url)
         run.upgrade(engine)
         engine.dispose()
         yield url
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_memory() -> str | None:
+    """Return a folder in memory where there is plenty: making and dropping a database each test is mostly fsync."""
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own in it
+    is_roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
+    return str(memory) if is_roomy else None
 
 
 @pytest.fixture
