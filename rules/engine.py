@@ -130,6 +130,11 @@ class Engine:
         self._columns.seed(known)
         self._version += 1
 
+    def state_of(self, instance_id: int) -> State | None:
+        """Return what is remembered of an instance, None when it is at rest or unknown."""
+        slot = self._slots.get(instance_id)
+        return None if slot is None else self._states.get(slot)
+
     # What happens ----------------------------------------------------------------------------------------------
 
     def evaluate(self, series: Int64s, ts_ms: Int64s, value: Floats, now_ms: int) -> Outcome:

@@ -59,6 +59,17 @@ class Values:
                 for i in leaves:
                     self.truths[i] = None
 
+    def hold(self, metric: int, ts_ms: int, value: float, arrived_ms: int) -> None:
+        """Take a sample that changes no answer."""
+        self._ts_ms[metric], self._values[metric], self._arrived_ms[metric] = ts_ms, value, arrived_ms
+
+    def answer_clear_comparisons(self, at_ms: int) -> None:
+        """Answer those of the clear rule anew, as nothing remembered them while there was no alarm."""
+        for i in range(self._compiled.create_leaves, len(self.truths)):
+            leaf = self._compiled.leaves[i]
+            is_held = self.is_held(leaf.metric, at_ms)
+            self.truths[i] = leaf.holds(self._values[leaf.metric], was_true=False) if is_held else None
+
     def forget_clear_comparisons(self) -> None:
         """Let the memory of the clear rule's deadbands begin anew."""
         for i in range(self._compiled.create_leaves, len(self.truths)):
@@ -70,6 +81,10 @@ class Values:
         """Return whether the value of a metric speaks at an instant."""
         ts_ms = self._ts_ms[metric]
         return ts_ms != LONG_AGO and 0 <= at_ms - ts_ms <= self._holds_ms[metric]
+
+    def speaks(self, metric: int, ts_ms: int, at_ms: int) -> bool:
+        """Return whether a sample of a metric, if it is the newest, speaks at an instant."""
+        return 0 <= at_ms - ts_ms <= self._holds_ms[metric]
 
     def stale_ms(self) -> int:
         """Return the next instant at which a value that is compared no longer speaks, ``NEVER`` when none does."""
