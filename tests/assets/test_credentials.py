@@ -99,4 +99,4 @@ def test_ING_6_a_bound_client_id_is_nobody_elses_name(session: Session, plant: P
             credentials.bind_client(session, other, f"-{unfit}-", actor=ACTOR, now=NOW)
     credentials.bind_client(session, pump, " ", actor=ACTOR, now=NOW)
     assert pump.client_id is None
-    assert cuts(session) == [False, False]
+    assert cuts(session) == [True, False]
