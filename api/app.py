@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from api import health, problems
 from api.access import open_to_all
+from api.backtester import Backtester
 from api.bodies import Bounded
 from api.exporter import Exporter
 from api.live import Live
@@ -47,7 +48,7 @@ def create(runtime: Runtime) -> FastAPI:
         app.state.places = asyncio.Semaphore(pool)
         anyio.to_thread.current_default_thread_limiter().total_tokens = pool + 16
         async with app.state.live.listening():
-            with app.state.exporter.running():
+            with app.state.exporter.running(), app.state.backtester.running():
                 yield
 
     app = FastAPI(
@@ -60,6 +61,7 @@ def create(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     app.state.exporter = Exporter(runtime)
+    app.state.backtester = Backtester(runtime)
     app.state.live = Live(runtime.sessions, runtime.engine.url.render_as_string(hide_password=False))
     problems.install(app)
     app.router.routes.extend(_routes())

@@ -75,6 +75,80 @@ class RuleState(Row):
     state: Mapped[Json]
 
 
+class Backtest(Row):
+    """A definition on its way over stored history: what was asked for, and how far it has come."""
+
+    __tablename__ = "backtest"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="state"),
+        Index("ix_backtest_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_backtest_account", "account_id", "id"),
+    )
+
+    id: Mapped[Id]
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
+    actor: Mapped[str] = mapped_column(String(80))
+    alarm_type_id: Mapped[int | None] = mapped_column(ForeignKey("alarm_type.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(10))
+    wanted: Mapped[Json]
+    """What was asked for, as ``rules.backtests.Wanted`` reads it."""
+    assets: Mapped[int]
+    done: Mapped[int] = mapped_column(default=0)
+    """Assets that are through."""
+    trouble: Mapped[str | None] = mapped_column(String(300))
+    asked_at: Mapped[datetime]
+    beat_at: Mapped[datetime | None]
+    """When whoever runs it was last heard of."""
+    ended_at: Mapped[datetime | None]
+
+    @property
+    def percent(self) -> int:
+        """How much of it is through."""
+        return 100 * self.done // max(self.assets, 1)
+
+
+class BacktestAsset(Row):
+    """What one side of a backtest, ``draft`` or ``current``, comes to on one asset."""
+
+    __tablename__ = "backtest_asset"
+    __table_args__ = (CheckConstraint("side IN ('draft', 'current')", name="side"),)
+
+    backtest_id: Mapped[int] = mapped_column(ForeignKey("backtest.id", ondelete="CASCADE"), primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    side: Mapped[str] = mapped_column(String(10), primary_key=True)
+    samples: Mapped[int] = mapped_column(BigInteger)
+    alarms: Mapped[int]
+    orders: Mapped[int]
+    """Orders it would have opened."""
+    active_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class BacktestAlarm(Row):
+    """An alarm that a backtest would have raised; times are device time."""
+
+    __tablename__ = "backtest_alarm"
+    __table_args__ = (
+        CheckConstraint("side IN ('draft', 'current')", name="side"),
+        Index("ix_backtest_alarm_of", "backtest_id", "asset_id", "side", "raised_at"),
+    )
+
+    id: Mapped[Id]
+    backtest_id: Mapped[int] = mapped_column(ForeignKey("backtest.id", ondelete="CASCADE"))
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"))
+    side: Mapped[str] = mapped_column(String(10))
+    began_at: Mapped[datetime]
+    raised_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    severity: Mapped[str] = mapped_column(String(10))
+    """The worst it had."""
+    count: Mapped[int] = mapped_column(BigInteger)
+    metric: Mapped[str] = mapped_column(String(80))
+    peak_value: Mapped[float | None]
+    opens_order: Mapped[bool]
+
+
 class Alarm(Scoped, Row):
     """Something is wrong with an asset, or with a device that has none, from ``began_at`` to ``ended_at``.
 

@@ -11,6 +11,7 @@ NOUNS: tuple[str, ...] = (
     "applications",
     "assets",
     "audit",
+    "backtests",
     "broker",
     "checklists",
     "commands",

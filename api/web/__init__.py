@@ -10,6 +10,7 @@ FEATURES: tuple[str, ...] = (
     "applications",
     "asset_forms",
     "audit",
+    "backtests",
     "board",
     "checklists",
     "commands",

@@ -35,7 +35,7 @@ RAIL = (
 )
 BELOW = {
     "/orders": ("/requests",),
-    "/assets": ("/devices", "/types", "/sites", "/rules", "/exports"),
+    "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports"),
     "/settings": (
         *("/people", "/teams", "/roles", "/skills", "/units"),
         *("/labels", "/mappings", "/rejected", "/deliveries", "/audit"),

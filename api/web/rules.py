@@ -77,7 +77,7 @@ def rules(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Quer
     return pages.render(
         request,
         "rules/list.html",
-        rows=[(kind, _told(version.definition, words[kind.id], request.state.language)) for kind, version in shown],
+        rows=[(kind, in_words(version.definition, words[kind.id], request.state.language)) for kind, version in shown],
         following=following,
         asked=asked,
         types=forms.options(listing.all_types(db, viewer), request.state.language),
@@ -98,14 +98,15 @@ def _words(
     type_of = {row.id: row.type_id for row in rows}
     wanted = {key: type_id or type_of.get(asset_id or 0) for key, (type_id, asset_id) in targets.items()}
     known = types.metrics(db, viewer.company_id, {one for one in wanted.values() if one is not None})
-    return {key: _called(known.get(type_id or 0, {}), language) for key, type_id in wanted.items()}
+    return {key: metric_words(known.get(type_id or 0, {}), language) for key, type_id in wanted.items()}
 
 
-def _called(metrics: Mapping[str, Metric], language: str) -> dict[str, sentences.Word]:
+def metric_words(metrics: Mapping[str, Metric], language: str) -> dict[str, sentences.Word]:
+    """Return how metrics are called in a language, by key."""
     return {key: sentences.Word(metric.called(language), metric.unit) for key, metric in metrics.items()}
 
 
-def _told(definition: Json, words: Mapping[str, sentences.Word], language: str) -> Told | None:
+def in_words(definition: Json, words: Mapping[str, sentences.Word], language: str) -> Told | None:
     """Return a definition as sentences, or None for one written under another grammar."""
     token = i18n.language.set(language)
     try:
@@ -145,8 +146,8 @@ def add_rule(request: Request, db: Db, viewer: Writer, form: Annotated[Threshold
             asset_type_id=None if asset else forms.whole(form.type, "type"),
             asset_id=asset.id if asset else None,
             unit_id=None if asset else _highest(db, viewer),
-            order_from=_order_from(form),
-            definition=_definition(form),
+            order_from=orders_from(form),
+            definition=definition_of(form),
         )
         made = v1.add(db, viewer, body)
     except (Invalid, Conflict) as error:
@@ -179,7 +180,7 @@ def _page(
     words = _words(db, viewer, [kind], language)[kind.id]
     differing = visible.overridden(db, viewer, kind)
     authors = [one.author for one in all_versions] + [row.author for row, _ in differing]
-    told = _told(shown.definition, words, language)
+    told = in_words(shown.definition, words, language)
     return pages.render(
         request,
         "rules/rule.html",
@@ -208,12 +209,13 @@ def _differences(before: RuleVersion | None, shown: RuleVersion) -> list[tuple[s
     """Return what a version changed against the one before: (``+``, ``-``, blank or ``@``, line); [] for the first."""
     if before is None:
         return []
-    texts = (_as_text(before.definition).splitlines(), _as_text(shown.definition).splitlines())
+    texts = (as_text(before.definition).splitlines(), as_text(shown.definition).splitlines())
     changed = list(difflib.unified_diff(*texts, n=CONTEXT, lineterm=""))[2:]
     return [(line[0], "…" if line.startswith("@") else line[1:]) for line in changed]
 
 
-def _as_text(definition: Json) -> str:
+def as_text(definition: Json) -> str:
+    """Return a definition as it is edited."""
     return json.dumps(definition, indent=2, ensure_ascii=False)
 
 
@@ -223,7 +225,7 @@ def _patched(definition: Json, patch: Json, words: Mapping[str, sentences.Word],
         changed = overrides.with_overrides(conditions.parse(definition), patch)
     except DefinitionRefused:
         return None
-    return _told(conditions.dump(changed), words, language)
+    return in_words(conditions.dump(changed), words, language)
 
 
 @router.get("/rules/{rule_id}/edit")
@@ -250,7 +252,7 @@ def _form_of(kind: AlarmType, definition: Json) -> ThresholdForm:
         "after": str(kind.version),
     }
     if form is None:
-        return ThresholdForm(text=_as_text(definition), **common)
+        return ThresholdForm(text=as_text(definition), **common)
     return form.model_copy(update=common)
 
 
@@ -261,8 +263,8 @@ def save_rule(
     """Save a rule's next version."""
     kind, now = v1.mine(db, viewer, rule_id), clock.now()
     try:
-        library.save(db, kind, _definition(form), actor=viewer.actor, now=now, after=forms.whole(form.after, "after"))
-        library.order_from(db, kind, _order_from(form), actor=viewer.actor, now=now)
+        library.save(db, kind, definition_of(form), actor=viewer.actor, now=now, after=forms.whole(form.after, "after"))
+        library.order_from(db, kind, orders_from(form), actor=viewer.actor, now=now)
     except (Invalid, Stale) as error:
         db.rollback()
         return _form(request, db, viewer, form, kind=v1.mine(db, viewer, rule_id), error=error)
@@ -322,7 +324,12 @@ def follow_again(db: Db, viewer: Writer, rule_id: int, asset_id: int) -> Respons
     return pages.go(f"/rules/{rule_id}#overrides", notice=i18n.noop("It follows the rule again."))
 
 
-def _definition(form: ThresholdForm) -> Json:
+def definition_of(form: ThresholdForm) -> Json:
+    """Return the definition a form describes, by its fields or as text.
+
+    Raises:
+        Invalid: it cannot be read.
+    """
     if not form.text.strip():
         return thresholds.definition(form)
     try:
@@ -334,7 +341,12 @@ def _definition(form: ThresholdForm) -> Json:
     return read
 
 
-def _order_from(form: ThresholdForm) -> Any:  # noqa: ANN401 - one of the severities, or None
+def orders_from(form: ThresholdForm) -> Any:  # noqa: ANN401 - one of the severities, or None
+    """Return the least severity that opens an order.
+
+    Raises:
+        Invalid: there is no such severity.
+    """
     if form.order_from and form.order_from not in SEVERITIES:
         raise Invalid("There is no such severity.", field="order_from")
     return form.order_from or None

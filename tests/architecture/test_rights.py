@@ -256,6 +256,21 @@ def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
     return row.id
 
 
+def _backtest(session: Session, of: Company, owner: Account, _: Known) -> int:
+    from rules.models import Backtest
+
+    definition = {"schema": 1, "create": {"major": {"condition": {
+        "type": "compare", "metric": "temperature", "operator": ">=", "limit": 90.0}}}}  # fmt: skip
+    wanted = {"definition": definition, "assets": [factories.asset(session, of, HERE, name=f"{MARK} one").id],
+              "start_ms": 0, "end_ms": 1, "current": None, "version": None, "current_version": None,
+              "order_from": "major", "window_h": 24.0}  # fmt: skip
+    row = Backtest(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="queued", name="draft",
+                   wanted=wanted, assets=1, asked_at=factories.NOW)  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _site(_session: Session, of: Company, _owner: Account, _: Known) -> int:
     return of.sites[HERE].id
 
@@ -278,6 +293,7 @@ RECORDS: Mapping[str, Record] = {
     "alarm_id": Record(_alarm),
     "application_id": Record(_application),
     "asset_id": Record(_asset),
+    "backtest_id": Record(_backtest, of="owner"),
     "checklist_id": Record(lambda session, of, *_: factories.checklist(session, of, HERE).id),
     "command_id": Record(_command),
     "delivery_id": Record(_delivery),

@@ -1,0 +1,285 @@
+"""RUL-15: a draft over stored history lists what the live engine raises; it is carried out, resumed, given up."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, true
+from sqlalchemy.orm import Session, sessionmaker
+
+from kernel import clock, db
+from kernel.errors import Conflict, Invalid, NotFound
+from kernel.models import AuditEntry
+from maintenance.orders import foreseen
+from rules import backtests, conditions, replay
+from rules.backtests import Wanted
+from rules.engine import Engine
+from rules.models import Backtest, BacktestAlarm, BacktestAsset, RuleOverride
+from rules.outcome import HOLD_UNKNOWN_MS, Cleared, Instance, Raised, Watched
+from rules.tape import Samples
+from telemetry.duckdb import DuckDbStore
+from telemetry.models import Series
+from telemetry.readings import Readings
+from tests import factories
+from tests.factories import NOW, Company
+
+DAY = 86_400_000
+END = clock.to_ms(NOW)
+DAYS = 90
+STEP = 300_000
+DRAFT = {
+    "schema": 1,
+    "create": {
+        "critical": {
+            "condition": {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 95.0, "deadband": 2.0}
+        },
+        "warning": {
+            "condition": {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 88.0},
+            "kind": {"type": "duration", "seconds": 900},
+        },
+    },
+    "clear": {"type": "automatic", "off_delay_s": 600},
+}
+CURRENT = {
+    "schema": 1,
+    "create": {
+        "critical": {"condition": {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 99.0}}
+    },
+    "clear": {"type": "automatic"},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DuckDbStore]:
+    with closing(DuckDbStore(tmp_path / "t.duckdb")) as opened:
+        yield opened
+
+
+def machines(session: Session, of: Company, count: int) -> tuple[list[int], list[int]]:
+    """Return the assets and the series of their temperatures."""
+    assets, numbers = [], []
+    for n in range(count):
+        asset = factories.asset(session, of, "harbour", name=f"Compressor {n}")
+        device = factories.device(session, of, "harbour", on=asset)
+        assets.append(asset.id)
+        numbers.append(
+            session.scalars(
+                select(Series.id).where(Series.device_id == device.id, Series.metric == "temperature")
+            ).one()
+        )
+    return assets, numbers
+
+
+def history(numbers: list[int], days: int) -> tuple[Any, Any, Any]:
+    """Return a week's rhythm with noise, and now and then a pause longer than a value speaks."""
+    rng = np.random.default_rng(15)
+    ts = np.arange(END - days * DAY, END, STEP)
+    series, times, values = [], [], []
+    for number in numbers:
+        kept = rng.random(len(ts)) > 0.05
+        value = 80 + 8 * np.sin(ts / DAY * 2 * np.pi) + np.repeat(rng.normal(0, 4, len(ts) // 12 + 1), 12)[: len(ts)]
+        series.append(np.full(kept.sum(), number))
+        times.append(ts[kept])
+        values.append(np.round((value + rng.normal(0, 0.5, len(ts)))[kept], 2))
+    return np.concatenate(series), np.concatenate(times), np.concatenate(values)
+
+
+def ask(session: Session, of: Company, **values: Any) -> Backtest:
+    owner = factories.account(session, of, "manager", "company")
+    wanted = {"definition": DRAFT, "assets": [], "start_ms": END - DAYS * DAY, "end_ms": END, **values}
+    return backtests.ask(
+        session, Wanted(**wanted), name="Overheat", alarm_type_id=None, company_id=of.id, account_id=owner.id,
+        actor=f"account:{owner.id}", now=NOW,
+    )  # fmt: skip
+
+
+def run(database: sessionmaker[Session], store: DuckDbStore) -> bool:
+    return backtests.run_next(database, store, is_stopping=lambda: False)
+
+
+def live(asset_ids: list[int], columns: tuple[Any, Any, Any], numbers: list[int]) -> list[tuple[int, int, int | None]]:
+    """Return the asset, the raise and the end of every alarm a live engine raises, fed hour by hour."""
+    engine = Engine()
+    definition = conditions.parse(DRAFT)
+    engine.install(
+        Instance(asset, definition, {"temperature": Watched(number, HOLD_UNKNOWN_MS)})
+        for asset, number in zip(asset_ids, numbers, strict=True)
+    )
+    series, ts, value = columns
+    order = np.argsort(ts, kind="stable")
+    series, ts, value = series[order], ts[order], value[order]
+    cuts = [*np.searchsorted(ts, np.arange(ts[0], END, 3_600_000)).tolist(), len(ts)]
+    found: dict[int, list[list[int | None]]] = {}
+    for first, last in itertools.pairwise(cuts):
+        outcomes = [engine.evaluate(series[first:last], ts[first:last], value[first:last], int(ts[last - 1]))]
+        engine.commit(outcomes[0])
+        if last == len(ts):
+            outcomes.append(engine.tick(END - 1))
+            engine.commit(outcomes[1])
+        for one in (told for outcome in outcomes for told in outcome.transitions):
+            if isinstance(one, Raised):
+                found.setdefault(one.instance, []).append([one.at_ms, None])
+            elif isinstance(one, Cleared):
+                found[one.instance][-1][1] = one.ended_ms
+    return sorted((asset, at or 0, ended) for asset, told in found.items() for at, ended in told)
+
+
+def test_RUL_15_ninety_days_of_fifty_devices_list_what_the_live_engine_raises(
+    database: sessionmaker[Session], store: DuckDbStore
+) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, numbers = machines(session, of, 50)
+        columns = history(numbers, DAYS)
+        row = ask(session, of, assets=assets, current=CURRENT)
+        identity = row.id
+    series, ts, value = columns
+    store.write(Readings(series, ts, value, None, np.zeros(len(ts), np.uint8)))
+    assert run(database, store)
+    with database() as session:
+        row = session.get_one(Backtest, identity)
+        assert (row.state, row.percent) == ("done", 100)
+        listed = [
+            (alarm.asset_id, clock.to_ms(alarm.raised_at), alarm.ended_at and clock.to_ms(alarm.ended_at))
+            for alarm in session.scalars(
+                select(BacktestAlarm).where(BacktestAlarm.backtest_id == identity, BacktestAlarm.side == "draft")
+            )
+        ]
+        told = backtests.totals(session, row)
+        acts = session.scalars(select(AuditEntry.action).where(AuditEntry.subject == f"backtest:{identity}")).all()
+    expected = live(assets, columns, numbers)
+    assert len(expected) > 500
+    assert sorted(listed) == expected
+    assert (told["draft"].alarms, told["draft"].samples) == (len(expected), len(ts))
+    assert 0 < told["current"].alarms < told["draft"].alarms
+    assert told["draft"].active_ms == sum((ended or END) - at for _, at, ended in expected)
+    assert list(acts) == ["backtest.run"]
+    assert not run(database, store)
+
+
+def test_one_that_was_interrupted_goes_on_where_it_stood_and_repeats_nothing(
+    database: sessionmaker[Session], store: DuckDbStore
+) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, numbers = machines(session, of, 4)
+        identity = ask(session, of, assets=assets, start_ms=END - 5 * DAY).id
+    series, ts, value = history(numbers, 5)
+    store.write(Readings(series, ts, value, None, np.zeros(len(ts), np.uint8)))
+    looks = iter([False, False, True])
+    assert not backtests.run_next(database, store, is_stopping=lambda: next(looks))
+    with db.transaction(database) as session:
+        row = session.get_one(Backtest, identity)
+        assert (row.state, row.done) == ("queued", 2)
+        # Whoever ran it died: it is taken up once nobody has heard of them for a while.
+        row.state, row.beat_at = "running", clock.now()
+    assert not run(database, store)
+    with db.transaction(database) as session:
+        session.get_one(Backtest, identity).beat_at = clock.now() - timedelta(minutes=5)
+    assert run(database, store)
+    with database() as session:
+        row = session.get_one(Backtest, identity)
+        assert (row.state, row.done) == ("done", 4)
+        assert sorted(session.scalars(select(BacktestAsset.asset_id))) == sorted(assets)
+
+
+def test_one_that_is_given_up_ends_between_two_assets(database: sessionmaker[Session], store: DuckDbStore) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, _ = machines(session, of, 3)
+        row = ask(session, of, assets=assets, start_ms=END - DAY)
+        identity, owner = row.id, row.account_id
+
+    def give_up() -> bool:
+        with db.transaction(database) as session:
+            row = backtests.find(session, identity, owner)
+            if row.done == 1 and row.state == "running":
+                backtests.cancel(session, row, now=NOW)
+        return False
+
+    assert backtests.run_next(database, store, is_stopping=give_up)
+    with database() as session:
+        row = session.get_one(Backtest, identity)
+        assert (row.state, row.done) == ("cancelled", 1)
+        with pytest.raises(Conflict):
+            backtests.cancel(session, row, now=NOW)
+        with pytest.raises(NotFound):
+            backtests.find(session, identity, owner + 1000)
+
+
+def test_an_asset_that_differs_is_judged_by_its_own_limits(database: sessionmaker[Session], store: DuckDbStore) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, numbers = machines(session, of, 2)
+        kind = factories.alarm_type(session, of)
+        session.add(
+            RuleOverride(
+                alarm_type_id=kind.id, asset_id=assets[0], patch={"limits": {"critical": 60.0}}, author="x", at=NOW
+            )
+        )
+        row = ask(session, of, assets=assets, definition=CURRENT, start_ms=END - DAY)
+        row.alarm_type_id = kind.id
+    for number in numbers:
+        store.write(Readings.of([number] * 3, [END - 3000, END - 2000, END - 1000], [70.0, 70.0, 70.0]))
+    assert run(database, store)
+    with database() as session:
+        assert list(session.scalars(select(BacktestAlarm.asset_id))) == [assets[0]]
+
+
+def test_RUL_15_past_orders_are_caught_or_missed(database: sessionmaker[Session], store: DuckDbStore) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, numbers = machines(session, of, 2)
+        identity = ask(
+            session, of, assets=assets, definition=DRAFT, current=CURRENT, start_ms=END - 10 * DAY, window_h=6.0
+        ).id
+        pump = session.get_one(factories.Asset, assets[0])
+        near = factories.order(session, of, pump, created_at=clock.from_ms(END - 5 * DAY + 5 * 3_600_000))
+        far = factories.order(session, of, pump, created_at=clock.from_ms(END - 3 * DAY))
+        factories.order(session, of, pump, created_at=clock.from_ms(END - 5 * DAY), origin="plan")
+        factories.order(session, of, pump, created_at=clock.from_ms(END - 20 * DAY))
+        found = (near.id, far.id)
+    at = END - 5 * DAY
+    store.write(Readings.of([numbers[0]] * 4, [at - 60_000, at, at + 60_000, at + 1_000_000], [50.0, 96.0, 50.0, 50.0]))
+    assert run(database, store)
+    with database() as session:
+        row = session.get_one(Backtest, identity)
+        assert foreseen.counted(session, row, true()) == {"orders": 2, "draft": 1, "current": 0}
+        listed = foreseen.listed(session, row, true(), limit=10)
+        assert [(one.order.id, one.caught_by) for one in listed] == [(found[1], ()), (found[0], ("draft",))]
+
+
+def test_what_cannot_be_run_is_refused(session: Session) -> None:
+    of = factories.company(session)
+    assets, _ = machines(session, of, 1)
+    for wrong, field in (
+        ({"assets": []}, "assets"),
+        ({"assets": assets, "start_ms": END}, "to"),
+        ({"assets": assets, "start_ms": END - 900 * DAY}, "from"),
+        ({"assets": assets, "order_from": "worse"}, "order_from"),
+        ({"assets": assets, "window_h": -1.0}, "window_h"),
+        ({"assets": assets, "definition": {"schema": 1, "create": {}}}, "create"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            ask(session, of, **wrong)
+        assert refused.value.field == field
+    for _ in range(backtests.MOST_OPEN):
+        ask(session, of, assets=assets)
+    with pytest.raises(Invalid):
+        ask(session, of, assets=assets)
+
+
+def test_an_order_is_joined_while_it_is_taken_to_be_open() -> None:
+    definition = conditions.parse(CURRENT)
+    value = np.tile([100.0, 50.0], 6)
+    ts = END + 3_600_000 * np.arange(len(value))
+    told = replay.replay(
+        Instance(1, definition, {"temperature": Watched(1)}), {"temperature": Samples.of(ts, value)}, int(ts[-1])
+    ).episodes
+    assert backtests.orders(told, "major", 5 * 3_600_000) == [True, False, False, True, False, False]
+    assert not any(backtests.orders(told, None, 0))
