@@ -12,10 +12,10 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from assets import wording
+from assets import dirty, wording
 from assets.events import DeviceBound, DeviceRegistered, DeviceRevoked, DeviceUnbound
 from assets.models import Asset, Binding, Device
-from kernel import audit, events
+from kernel import audit, clock, events
 from kernel.errors import Conflict, Invalid
 from people.models import OrgUnit
 from telemetry.models import Series
@@ -142,6 +142,7 @@ def bind(
     session.add(binding)
     device.unit_id = asset.unit_id
     session.flush()
+    dirty.mark_device(session, device.id, clock.to_ms(begins), clock.to_ms(now), now)
     _record(session, device, "device.bind", None, {"asset_id": asset.id, "starts_at": begins}, actor, now)
     events.emit(
         session,
@@ -225,6 +226,8 @@ def _rival(session: Session, device: Device, asset: Asset) -> tuple[str, str] | 
 
 
 def _end(session: Session, binding: Binding, ends: datetime, *, actor: str, now: datetime) -> None:
+    # Noted while the binding still stands: what it measured after its end is the asset's no longer.
+    dirty.mark_device(session, binding.device_id, clock.to_ms(ends), clock.to_ms(now), now)
     binding.ends_at = ends
     session.flush()
     device = session.get_one(Device, binding.device_id)

@@ -12,10 +12,10 @@ from datetime import date, datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from assets import wording
+from assets import dirty, wording
 from assets.events import AssetChanged
 from assets.models import Asset, AssetType, Binding, Device, Location, Site
-from kernel import audit, events
+from kernel import audit, clock, events
 from kernel.errors import Conflict, Invalid, Stale
 from kernel.models import File
 from people.models import Customer, OrgUnit
@@ -104,6 +104,8 @@ def change(
         setattr(asset, key, checked[key])
     asset.unit_id = site.unit_id
     session.flush()
+    if "type_id" in before:
+        dirty.mark_asset(session, asset.id, 0, clock.to_ms(now), now)
     _tell(session, asset, "asset.change", before, {key: checked[key] for key in before}, actor, now)
 
 

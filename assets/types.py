@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from assets import wording
+from assets import dirty, wording
 from assets.events import TypeChanged
 from assets.models import AssetType, Metric
 from kernel import audit, events
@@ -86,6 +86,9 @@ def change(session: Session, kind: AssetType, draft: TypeDraft, *, actor: str, n
     for key in before:
         setattr(kind, key, checked[key])
     after = {key: checked[key] for key in before}
+    session.flush()
+    if "parent_id" in before:
+        dirty.mark_types(session, with_descendants(session, kind.company_id, kind.id), None, now)
     _tell(session, kind, "type.change", before, after, actor=actor, now=now)
 
 

@@ -25,6 +25,7 @@ from ingest.claims import Claims, Moved
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.events import IntakeCaughtUp, IntakeFellBehind
+from ingest.late import Late
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
@@ -37,7 +38,7 @@ from kernel import clock, db, events, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
-from telemetry.readings import Int64s, Latest
+from telemetry.readings import Int64s, Latest, Readings
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -79,6 +80,7 @@ class Pipeline:
         self._sparkplug = Follower(self.registry, self._newest)
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._ear = Ear()
+        self._late = Late(self._writing, self.patience)
         self.books = Books(self._resolver, self.mapper, self._writing)
 
     @property
@@ -296,6 +298,7 @@ class Pipeline:
         crash.here("before_store")
         written = self.patience.until_done(lambda: self._store.write(resolved.readings), "telemetry store")
         crash.here("after_store")
+        self._late.tell(resolved.readings)
         news = self._settled(resolved, replays)
         self.books.enter(resolved, written, news)
         if batch.fates is not None:
@@ -400,6 +403,18 @@ class Pipeline:
         if batch.fates is not None:
             batch.fates.refuse(reject)
         return []
+
+    def judge(self, readings: Readings, fresh_assets: set[int]) -> None:
+        """Let rules see readings that are stored and came by no message; some assets have a series they had not."""
+        if fresh_assets:
+            self._reload_rules(asset_ids=fresh_assets)
+        now = clock.now()
+        try:
+            columns = readings.series, readings.ts_ms, readings.value
+            self._settle(self.rules.evaluate(*columns, clock.to_ms(now)), now)
+        except Moved:
+            # What is lost is judged where it went, from its next value on.
+            self._lose()
 
     # Time and change --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.identity import Login
-from ingest import belt, endpoint, fairuse, housekeeping
+from ingest import belt, deriving, endpoint, fairuse, housekeeping
 from ingest.batch import Batch, IntakeCounters, Limits
 from ingest.consumer import Consumer, Terms
 from ingest.decoded import Source
@@ -338,7 +338,7 @@ class Ingest:
         )
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
-        beside = [asyncio.create_task(self._tick_for_ever()), asyncio.create_task(self._keep_house())]
+        beside = [asyncio.create_task(some) for some in (self._tick_for_ever(), self._keep_house(), self._derive())]
         stopped = asyncio.create_task(stopping.wait())
         self._say_started()
         await asyncio.wait((receiving, stopped, deposed), return_when=asyncio.FIRST_COMPLETED)
@@ -492,6 +492,11 @@ class Ingest:
             except (Unavailable, *TRANSIENT) as error:
                 _log.warning("the telemetry store could not tidy up", reason=str(error))
             await asyncio.sleep(COMPACT_EVERY_S)
+
+    async def _derive(self) -> None:
+        assert self._open_store is not None  # noqa: S101 - whoever leads has one
+        works = deriving.Deriving(self._sessions, self._open_store, self._settings)
+        await deriving.for_ever(works, self._belt.between, self._pipeline.judge, lambda: self._member.is_eldest)
 
     def _forget(self, store: TelemetryStore) -> None:
         housekeeping.forget(self._sessions, store, self._settings, now=clock.now())

@@ -1,5 +1,6 @@
 """All tables of the product, imported so that the metadata is complete."""
 
+import assets.derived_tables
 import assets.models
 import ingest.models
 import kernel.models
@@ -18,6 +19,7 @@ PACKAGES = (
     people.models,
     telemetry.models,
     assets.models,
+    assets.derived_tables,
     rules.models,
     ingest.models,
     maintenance.orders.models,
