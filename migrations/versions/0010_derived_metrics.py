@@ -25,9 +25,7 @@ def upgrade() -> None:
             "how IN ('run_hours', 'starts', 'cycles', 'energy', 'counter', 'difference', 'rate')",
             name=op.f("ck_derivation_how"),
         ),
-        sa.ForeignKeyConstraint(
-            ["metric_id"], ["metric.id"], name=op.f("fk_derivation_metric_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["metric_id"], ["metric.id"], name=op.f("fk_derivation_metric_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["total_id"], ["metric.id"], name=op.f("fk_derivation_total_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("metric_id", name=op.f("pk_derivation")),
     )
