@@ -142,6 +142,21 @@ class Token(Row):
     account: Mapped[Account] = relationship()
 
 
+class SavedView(Row):
+    """A list as one person filtered it, under a name; ``query`` is the part of its address that says how."""
+
+    __tablename__ = "saved_view"
+    __table_args__ = (UniqueConstraint("account_id", "place", "name"),)
+
+    id: Mapped[Id]
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    place: Mapped[str] = mapped_column(String(20))
+    """Which list: ``alarms``."""
+    name: Mapped[str] = mapped_column(String(60))
+    query: Mapped[str] = mapped_column(String(1000))
+    at: Mapped[datetime]
+
+
 class Team(Scoped, Named, Row):
     """A group of people that gets work together."""
 

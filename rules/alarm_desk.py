@@ -4,7 +4,7 @@ The desk holds what is open and what has cleared without anybody having taken no
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnExpressionArgument, Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session, joinedload
@@ -35,6 +35,11 @@ class Wanted:
     site_id: int | None = None
     type_key: str | None = None
     text: str = ""
+    ids: Sequence[int] | None = None
+
+    def of(self, ids: Sequence[int]) -> "Wanted":
+        """Return the same filter over some alarms alone."""
+        return replace(self, ids=ids)
 
 
 def worst_first(
@@ -74,6 +79,8 @@ def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Co
         yield or_(Alarm.is_active, ~Alarm.is_acknowledged)
     elif wanted.state in {"open", "cleared"}:
         yield Alarm.is_active if wanted.state == "open" else ~Alarm.is_active
+    if wanted.ids is not None:
+        yield Alarm.id.in_(wanted.ids)
     if wanted.is_acknowledged is not None:
         yield Alarm.is_acknowledged if wanted.is_acknowledged else ~Alarm.is_acknowledged
     if wanted.within is not None:
@@ -116,6 +123,23 @@ def open_by_severity(session: Session, viewer: Viewer) -> dict[str, int]:
         .group_by(Alarm.severity)
     )
     return {severity: count for severity, count in rows}  # noqa: C416 - rows are no pairs to mypy
+
+
+def of_orders(session: Session, viewer: Viewer, faults: Iterable[tuple[int | None, str | None]]) -> Sequence[int]:
+    """Return the alarms that work orders are about, given as (alarm, fault); a fault is ``subject/type_key``."""
+    pairs = [*faults]
+    if not pairs:
+        return []
+    of_fault = [key.partition("/")[::2] for _, key in pairs if key]
+    return session.scalars(
+        select(Alarm.id).where(
+            scope.visible(Alarm, viewer, "alarms.read"),
+            or_(
+                Alarm.id.in_([alarm_id for alarm_id, _ in pairs if alarm_id is not None]),
+                Alarm.is_active & tuple_(Alarm.subject, Alarm.type_key).in_(of_fault),
+            ),
+        )
+    ).all()
 
 
 def history_of(session: Session, alarm: Alarm) -> Sequence[AlarmEntry]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.demo import catalogue, history, today
+from api.demo import alarms, catalogue, history, today
 from api.runtime import Runtime
 from assets import passwords as device_passwords
 from assets.models import Asset, AssetType, Binding, Device, Location, Metric, Site
@@ -89,6 +89,10 @@ def seed(runtime: Runtime, *, say: Say) -> None:
         say("  … 90 days of work orders and stock movements")
         episodes = history.work(session, built.assets, built.parts, built.places, now=now, behind=BEHIND)
         today.work(session, built.assets, built.people, built.parts, built.places, now=now)
+        say("  … what machines reported by themselves")
+        boss = f"account:{built.people['dispatcher'].id}"
+        alarms.past(session, built.devices, now=now, behind=BEHIND, by=boss)
+        alarms.standing(session, built.devices, now=now, by=boss)
         measured = [(device.id, asset.id, asset.type.key) for device, asset in built.devices]
     say("  … 90 days of readings")
     points = history.readings(runtime, measured, episodes, now=now, behind=BEHIND)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from api import paging
 from api.access import Db, needs
@@ -170,6 +170,7 @@ def orders_of(db: Session, viewer: Viewer, rows: Iterable[Alarm]) -> dict[int, O
             scope.visible(Order, viewer, "orders.read"),
             or_(Order.alarm_id.in_(list(alarms_by_id)), Order.fault_key.in_(list(by_fault)) & OPEN_NOW),
         )
+        .options(joinedload(Order.assignee))
         .order_by(OPEN_NOW, Order.id)
     )
     orders: dict[int, Order] = {}

@@ -6,6 +6,8 @@ from fastapi import APIRouter
 
 FEATURES: tuple[str, ...] = (
     "account",
+    # Before the page of one alarm, whose address is whatever stands behind "/alarms/".
+    "alarm_desk",
     "alarms",
     "applications",
     "asset_forms",

@@ -1,6 +1,6 @@
-"""The alarm desk: what is wrong, who has it; and one alarm with all it rests on."""
+"""What people do to alarms, several or one; and the page of one alarm with all it rests on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -16,94 +16,22 @@ from api.access import Db, Parts, needs
 from api.v1 import alarms as v1
 from api.v1 import telemetry as readings
 from api.web import curves, forms, pages
-from assets import listing, measured, types
-from assets.models import Asset, Metric
+from assets import measured, types
+from assets.models import Metric
 from kernel import clock, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid
 from people import oversight, scope
 from people.scope import Viewer
 from rules import alarm_desk, alarms, conditions, sentences
 from rules.faults import DefinitionRefused
-from rules.models import SEVERITIES, Alarm, RuleVersion
+from rules.models import Alarm, RuleVersion
 
 router = APIRouter()
 Reader = Annotated[Viewer, needs("alarms.read")]
 Actor = Annotated[Viewer, needs("alarms.act")]
-A_PAGE = 50
 MOST_POINTS = 4000
 AROUND = timedelta(minutes=30)
 """How much of a curve is shown before and after an alarm, at least."""
-
-
-class Asked(BaseModel):
-    """The filter of the desk as its form sends it: empty texts for what is not chosen."""
-
-    state: str = "listed"
-    severity: str = ""
-    site: str = ""
-    asset: str = ""
-    device: str = ""
-    ack: str = ""
-    q: str = ""
-    after: str = ""
-
-    @property
-    def is_history(self) -> bool:
-        """Whether what is over is asked for as well."""
-        return self.state == "all"
-
-    def filter(self) -> v1.Filter:
-        """Return the filter of the query.
-
-        Raises:
-            Invalid: a field holds what the form cannot send.
-        """
-        wanted: dict[str, Any] = {"severity": self.severity if self.severity in SEVERITIES else None}
-        return v1.Filter(
-            state="all" if self.is_history else "listed",
-            **wanted,
-            acknowledged={"yes": True, "no": False}.get(self.ack),
-            asset=forms.whole(self.asset, "asset"),
-            device=forms.whole(self.device, "device"),
-            site=forms.whole(self.site, "site"),
-            q=self.q.strip()[:100],
-            sort="-id" if self.is_history else "severity",
-            limit=A_PAGE,
-            cursor=self.after or None,
-        )
-
-
-@router.get("/alarms")
-def desk(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Query()]) -> Response:
-    """Show the desk, or with ``state=all`` the history."""
-    rows, following = v1.page_of(db, viewer, asked.filter())
-    asset_id = forms.whole(asked.asset, "asset")
-    return pages.render(
-        request,
-        "alarms/list.html",
-        rows=rows,
-        following=following,
-        asked=asked,
-        orders=v1.orders_of(db, viewer, rows),
-        described=_described(db, viewer, rows),
-        counts=alarm_desk.open_by_severity(db, viewer),
-        severities=SEVERITIES,
-        sites=forms.options(listing.sites(db, viewer), request.state.language),
-        asset=scope.find(db, Asset, asset_id, viewer, "assets.read") if asset_id else None,
-        is_filtered=any((asked.severity, asked.site, asked.asset, asked.device, asked.ack, asked.q)),
-        may_act=viewer.may("alarms.act"),
-    )
-
-
-def _described(db: Session, viewer: Viewer, rows: Iterable[Alarm]) -> dict[int, Metric]:
-    """Return the metric each alarm is about, where its asset's type describes it."""
-    of_assets = [row for row in rows if row.asset is not None and row.metric]
-    known = types.metrics(db, viewer.company_id, {row.asset.type_id for row in of_assets if row.asset})
-    return {
-        row.id: known[row.asset.type_id][row.metric]
-        for row in of_assets
-        if row.asset and row.metric and row.metric in known[row.asset.type_id]
-    }
 
 
 class Chosen(BaseModel):

@@ -35,7 +35,7 @@ from kernel.models import Delivery
 from maintenance.orders.events import OrderOpened
 from maintenance.parts.models import Movement
 from maintenance.plans.models import OrderChecklist
-from people.models import Absence, Account, Membership, Role, SignIn, Token
+from people.models import Absence, Account, Membership, Role, SavedView, SignIn, Token
 from people.rights import ROLES
 from qr.models import Tag
 from telemetry.store import open_store
@@ -247,6 +247,13 @@ def _tag(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.tag(session, of, HERE, on=asset).id
 
 
+def _view(session: Session, _of: Company, owner: Account, _: Known) -> int:
+    row = SavedView(account_id=owner.id, place="alarms", name=f"{MARK} {ids.token()}", query="", at=clock.now())
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
     wanted = {"format": "csv", "assets": [1], "start_ms": 0, "end_ms": 1, "zone": "UTC", "metrics": []}
     row = Export(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="failed", wanted=wanted,
@@ -335,6 +342,7 @@ RECORDS: Mapping[str, Record] = {
     "unit_id": Record(lambda session, of, *_: factories.unit(
         session, of.units[HERE], f"{MARK} corner", kind="site").id, of="branch"),
     "user_id": Record(_person),
+    "view_id": Record(_view, of="owner"),
 }  # fmt: skip
 """Name in an address, or the address up to it, → how to make one."""
 

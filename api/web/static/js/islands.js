@@ -4,6 +4,7 @@
 const ISLANDS = {
   "[data-relative]": "./relative-time.js",
   "[data-live]": "./live.js",
+  "[data-desk]": "./desk.js",
   "[data-theme-switch]": "./theme.js",
   "[data-plot]": "./plot.js",
   "[data-map]": "./map.js",

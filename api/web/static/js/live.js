@@ -8,7 +8,8 @@
 // asked anew, because what happened meanwhile was not heard.
 const QUIET_MS = 300;
 const elements = new Set();
-const dirty = new Set();
+// Element → the topics that changed; none when all that happened was missed.
+const dirty = new Map();
 let source = null;
 let listening = "";
 let timer = 0;
@@ -27,10 +28,10 @@ function connect() {
   source = new EventSource(`/live?topics=${encodeURIComponent(topics)}`);
   let wasLost = false;
   source.addEventListener("message", (event) => heard(event.data.split(/\s+/)));
-  source.addEventListener("reload", () => elements.forEach(mark));
+  source.addEventListener("reload", () => elements.forEach((one) => mark(one)));
   source.addEventListener("error", () => { wasLost = true; });
   source.addEventListener("open", () => {
-    if (wasLost) elements.forEach(mark);
+    if (wasLost) elements.forEach((one) => mark(one));
     wasLost = false;
   });
 }
@@ -42,17 +43,24 @@ function disconnect() {
 }
 
 function heard(topics) {
-  for (const element of elements) if (topicsOf(element).some((topic) => topics.includes(topic))) mark(element);
+  for (const element of elements) if (topicsOf(element).some((topic) => topics.includes(topic))) mark(element, topics);
 }
 
-// A burst of happenings costs one request: the first waits a moment for the rest.
-function mark(element) {
-  dirty.add(element);
+// A burst of happenings costs one request: the first waits a moment for the rest. The event's detail names what
+// changed, for those who can ask for less than everything; a message that names no thing means everything.
+function mark(element, topics = []) {
+  const known = dirty.get(element) ?? new Set();
+  dirty.set(element, known);
+  if (topics.some((topic) => topic.includes(":"))) topics.forEach((topic) => known.add(topic));
+  else known.add("*");
   timer ||= setTimeout(() => {
     timer = 0;
     const due = [...dirty];
     dirty.clear();
-    for (const one of due) if (one.isConnected) one.dispatchEvent(new CustomEvent("live"));
+    for (const [one, names] of due) {
+      const detail = { topics: names.has("*") ? [] : [...names] };
+      if (one.isConnected) one.dispatchEvent(new CustomEvent("live", { detail }));
+    }
   }, QUIET_MS);
 }
 
@@ -85,5 +93,5 @@ export function attach(element) {
 document.addEventListener("visibilitychange", () => {
   const returned = !document.hidden && !source;
   connect();
-  if (returned) elements.forEach(mark);
+  if (returned) elements.forEach((one) => mark(one));
 });
