@@ -7,12 +7,11 @@ from maintenance.dispatch import assign
 from maintenance.orders import alarm_orders
 from maintenance.orders.events import OrderMoved, OrderNeedsDispatch, OrderOpened
 from maintenance.parts import endings
-from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 
 TABLE: Final[Subscriptions] = {
-    AlarmRaised: [alarm_orders.on_raised],
+    AlarmAnnounced: [alarm_orders.on_announced],
     AlarmRepeated: [alarm_orders.on_repeated],
-    AlarmSeverityChanged: [alarm_orders.on_severity_changed],
     AlarmCleared: [alarm_orders.on_cleared],
     OrderOpened: [assign.on_opened],
     OrderNeedsDispatch: [assign.on_needs_dispatch],

@@ -10,6 +10,7 @@ import maintenance.parts.models
 import maintenance.plans.models
 import people.models
 import qr.models
+import rules.hold_tables
 import rules.models
 import telemetry.models
 from kernel.db import Row
@@ -21,6 +22,7 @@ PACKAGES = (
     assets.models,
     assets.derived_tables,
     rules.models,
+    rules.hold_tables,
     ingest.models,
     maintenance.orders.models,
     maintenance.dispatch.models,

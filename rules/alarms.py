@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, String, Table, bindparam, cast, func, insert, select, text, update
+from sqlalchemy import Row, String, Table, bindparam, cast, func, insert, select, text, true, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from kernel import audit, events
 from kernel.errors import Conflict, Invalid
-from rules import episodes
+from rules import announcing, episodes, floods, holds
+from rules.announcing import Judged
 from rules.episodes import Episode, Fault, Sighting
-from rules.events import AlarmAcknowledged, AlarmCleared, AlarmRepeated
+from rules.events import AlarmAcknowledged, AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm, AlarmEntry, RuleState
 
 LONGEST_COMMENT: Final = 2000
@@ -40,7 +41,11 @@ def take(session: Session, sightings: Sequence[Sighting], *, now: datetime) -> l
         # Everybody locks in the same order, so that nobody waits in a circle.
         keys = sorted(waiting)
         standing = _lock_open(session, keys)
-        folded = {key: episodes.fold(standing.get(key), waiting[key], now) for key in keys}
+        last = _last(session, [key for key in keys if key not in standing])
+        folded = {key: episodes.fold(standing.get(key), waiting[key], now, last.get(key, (0, ()))[1]) for key in keys}
+        for key, (last_id, _) in last.items():
+            for episode in folded[key][:1]:
+                episode.row["previous_id"] = last_id
         lost = _write(session, [one for key in keys for one in folded[key]], now)
         for key in keys:
             for episode in folded[key]:
@@ -95,6 +100,8 @@ def acknowledge(session: Session, alarm: Alarm, *, by: str, now: datetime, comme
     if alarm.is_acknowledged:
         return False
     alarm.is_acknowledged, alarm.acknowledged_at, alarm.acknowledged_by = True, now, by
+    if alarm.is_active and not alarm.is_held:
+        alarm.next_at = now
     _write_down(session, alarm, "acknowledged", by=by, now=now)
     events.emit(
         session,
@@ -144,6 +151,9 @@ def clear_by_hand(session: Session, alarm: Alarm, *, by: str, reason: str, now: 
         raise Conflict("This alarm has already cleared.")
     # Device time is not known here; an alarm never ends before it began.
     alarm.is_active, alarm.cleared_at, alarm.ended_at = False, now, max(now, alarm.raised_at)
+    alarm.next_at, alarm.is_chattering, alarm.recovered_at = None, False, None
+    if alarm.is_shelved:
+        holds.end_once(session, [(alarm.subject, alarm.type_key)], now=now)
     if alarm.alarm_type_id is not None and alarm.asset_id is not None:
         state = session.get(RuleState, (alarm.alarm_type_id, alarm.asset_id))
         if state is not None:
@@ -183,6 +193,35 @@ def _audit(session: Session, alarm: Alarm, kind: str, *, by: str, now: datetime,
     )
 
 
+# What time brings -------------------------------------------------------------------------------------------------
+
+
+def end_floods(session: Session, *, now: datetime) -> int:
+    """End the floods that are over, and announce the few of their alarms that still stand; return how many ended."""
+    ends, released, ended = floods.over(session, now=now)
+    take(session, ends, now=now)
+    settle(session, released, now=now)
+    return ended
+
+
+def calm(session: Session, *, now: datetime, limit: int = 500) -> int:
+    """Let go of chattering alarms whose signal has kept still: over where it is normal, announced where it is not."""
+    found = session.execute(
+        select(_ALARM)
+        .where(_ALARM.c.is_chattering, _ALARM.c.is_active, _ALARM.c.next_at <= now)
+        .order_by(_ALARM.c.subject, _ALARM.c.type_key)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    held = [_standing(row) for row in found]
+    for one in held:
+        episodes.calm(one, now)
+    _write(session, held, now)
+    stand = frozenset(one.id for one in held if one.row["is_active"])
+    settle(session, stand, now=now, calmed=stand)
+    return len(held)
+
+
 # Many at once ---------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +244,8 @@ def _standing(row: Row[Any]) -> Episode:
         row.subject, row.type_key, row.origin, "", row.company_id, row.unit_id, row.asset_id, row.device_id,
         row.alarm_type_id,
     )  # fmt: skip
-    return Episode(fault, {name: columns[name] for name in episodes.CHANGING}, id=row.id, is_new=False)
+    kept = {name: columns[name] for name in (*episodes.CHANGING, "is_shelved")}
+    return Episode(fault, kept, id=row.id, is_new=False)
 
 
 def _write(session: Session, folded: Sequence[Episode], now: datetime) -> set[Episode]:
@@ -215,8 +255,43 @@ def _write(session: Session, folded: Sequence[Episode], now: datetime) -> set[Ep
         _update_rows(session, changed)
     fresh = [one for one in folded if one.is_new]
     lost = _insert_rows(session, fresh) if fresh else set()
-    _tell(session, [one for one in (*changed, *fresh) if one not in lost], now)
+    told = [one for one in (*changed, *fresh) if one not in lost]
+    _end_shelves(session, told, now)
+    _tell(session, told, now)
+    _announce(session, told, now)
     return lost
+
+
+def _announce(session: Session, told: Sequence[Episode], now: datetime) -> None:
+    """Let people hear of what was raised or got worse, as far as it is not held."""
+    reasons = {
+        one.id: [line.announces for line in one.lines if line.announces is not None] for one in told if not one.is_late
+    }
+    ids = [alarm_id for alarm_id, whys in reasons.items() if whys]
+    if ids:
+        tell(session, announcing.judge(session, ids, now=now), reasons, now=now)
+
+
+def tell(session: Session, judged: Judged, reasons: Mapping[int, Sequence[str]], *, now: datetime) -> None:
+    """Emit what was decided, and raise the alarms that stand for the many of a flood."""
+    emissions = [
+        events.Emission(AlarmAnnounced(one.id, why), f"alarm:{one.id}", "system", one.unit_id)
+        for one in judged.told
+        for why in reasons[one.id]
+    ]
+    events.emit_all(session, emissions, at=now)
+    for seen, children in judged.floods:
+        alarm_id, fault = raise_(session, seen, now=now), seen.fault
+        floods.begin(session, fault.company_id, fault.unit_id, fault.subject, alarm_id, now=now)
+        floods.adopt(session, alarm_id, children)
+
+
+def settle(session: Session, ids: Iterable[int], *, now: datetime, calmed: frozenset[int] = frozenset()) -> None:
+    """Look again at what holds these alarms, and announce those that nothing holds any more (once, if they stand)."""
+    held = hold(session, ids)
+    if held:
+        judged = announcing.reconsider(session, list(held), now=now, calmed=calmed)
+        tell(session, judged, {one.id: ["released"] for one in judged.told}, now=now)
 
 
 def _update_rows(session: Session, changed: Sequence[Episode]) -> None:
@@ -233,10 +308,10 @@ def _insert_rows(session: Session, fresh: Sequence[Episode]) -> set[Episode]:
     ids = session.scalars(
         select(func.nextval(text("'alarm_id_seq'"))).select_from(func.generate_series(1, len(fresh)))
     ).all()
-    last = _last(session, [one.fault.key for one in fresh if one.before is None])
     for one, identity in zip(fresh, ids, strict=True):
         one.id = identity
-        one.row["previous_id"] = last.get(one.fault.key) if one.before is None else one.before.id
+        if one.before is not None:
+            one.row["previous_id"] = one.before.id
     inserted = session.connection().execute(
         upsert(_ALARM)
         .on_conflict_do_nothing(index_elements=[_ALARM.c.subject, _ALARM.c.type_key], index_where=_ALARM.c.is_active)
@@ -247,16 +322,27 @@ def _insert_rows(session: Session, fresh: Sequence[Episode]) -> set[Episode]:
     return {one for one in fresh if one.id not in present}
 
 
-def _last(session: Session, keys: Sequence[_Key]) -> dict[_Key, int]:
-    """Return the latest alarm there ever was of each fault."""
+def _last(session: Session, keys: Sequence[_Key]) -> dict[_Key, tuple[int, Sequence[int]]]:
+    """Return the latest alarm there ever was of each fault: its id and its cycles."""
+    if not keys:
+        return {}
     wanted = _wanted(keys)
     latest = (
-        select(func.max(_ALARM.c.id))
+        select(_ALARM.c.id, _ALARM.c.cycles)
         .where(_ALARM.c.subject == wanted.c.subject, _ALARM.c.type_key == wanted.c.type_key)
-        .scalar_subquery()
+        .order_by(_ALARM.c.id.desc())
+        .limit(1)
+        .lateral()
     )
-    found = session.execute(select(wanted.c.subject, wanted.c.type_key, latest))
-    return {(subject, type_key): latest for subject, type_key, latest in found if latest is not None}
+    found = session.execute(select(wanted.c.subject, wanted.c.type_key, latest).join(latest, true()))
+    return {(subject, type_key): (alarm_id, cycles) for subject, type_key, alarm_id, cycles in found}
+
+
+def _end_shelves(session: Session, told: Sequence[Episode], now: datetime) -> None:
+    """End the shelves for once of alarms that cleared."""
+    keys = [one.fault.key for one in told if one.row.get("is_shelved") and not one.row["is_active"]]
+    if keys:
+        holds.end_once(session, keys, now=now)
 
 
 def _tell(session: Session, told: Sequence[Episode], now: datetime) -> None:

@@ -4,13 +4,20 @@ Pure: an open alarm and what was seen since go in, the alarms as they then stand
 Any number of sightings of a batch are folded before anything is written, so that a flood costs few statements.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from rules.events import AlarmCleared, AlarmRaised, AlarmSeverityChanged
+from kernel import clock
+from rules.events import AlarmCleared, AlarmFlagged, AlarmRaised, AlarmSeverityChanged
 from rules.models import SEVERITIES
+
+CHATTERS_AT: Final = 3
+"""So many times raised and over within ``CHATTERS_WITHIN`` of device time, and the next raise is held as one alarm."""
+CHATTERS_WITHIN: Final = timedelta(minutes=1)
+CALM_AFTER: Final = timedelta(minutes=1)
+"""For so long, in server time, the signal of a chattering alarm must neither come nor go until it is calm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +83,15 @@ Sighting = Seen | Over
 class Line:
     """One change of an alarm: for its history, the audit trail and, with ``happening``, the outbox.
 
-    ``happening`` is an event's class with what it holds besides the alarm's id.
+    ``happening`` is an event's class with what it holds besides the alarm's id. ``announces`` says why people are
+    to hear of it, unless the alarm is held.
     """
 
     kind: str
     actor: str
     detail: dict[str, Any]
     happening: tuple[type[Any], dict[str, Any]]
+    announces: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +99,7 @@ class Episode:
     """One alarm from raise to end, as it will stand in its row. ``id`` is 0 until it is given.
 
     ``first`` is the number of the sighting that opened it; ``taken`` are the numbers of those it took.
-    ``repeats`` counts what a device said again.
+    ``repeats`` counts what a device said again. What ``is_late`` is recorded and never announced.
     """
 
     fault: Fault
@@ -103,20 +112,27 @@ class Episode:
     lines: list[Line] = field(default_factory=list)
     repeats: int = 0
     repeated_by: str = ""
+    is_late: bool = False
 
 
 CHANGING = (
     "severity", "peak_severity", "message", "is_active", "is_acknowledged", "acknowledged_at", "acknowledged_by",
     "began_at", "raised_at", "last_seen_at", "ended_at", "cleared_at", "count", "value", "peak_value", "limit",
-    "rule_version",
+    "rule_version", "is_chattering", "cycles", "count_before", "recovered_at", "next_at",
 )  # fmt: skip
 """The columns that change while an alarm is open."""
 
 
-def fold(standing: Episode | None, sightings: Iterable[tuple[int, Sighting]], now: datetime) -> list[Episode]:
+def fold(
+    standing: Episode | None,
+    sightings: Iterable[tuple[int, Sighting]],
+    now: datetime,
+    cycles: Sequence[int] = (),
+) -> list[Episode]:
     """Return the episodes that numbered sightings of one fault make, ``standing`` (the open one) first.
 
-    ``now`` is server time. A sighting that no episode took met nothing to end or to update.
+    ``now`` is server time. ``cycles`` are those of the last alarm where none stands. A sighting that no episode took
+    met nothing to end or to update.
     """
     episodes = [] if standing is None else [standing]
     current = standing
@@ -124,15 +140,16 @@ def fold(standing: Episode | None, sightings: Iterable[tuple[int, Sighting]], no
         if current is None:
             if isinstance(sighting, Over) or not sighting.opens:
                 continue
-            current = _opened(sighting, number, now)
+            current = _opened(sighting, number, now, cycles)
             current.before = episodes[-1] if episodes else None
             episodes.append(current)
         elif isinstance(sighting, Seen):
-            _update(current, sighting)
+            _update(current, sighting, now)
         else:
             _end(current, sighting, now)
         current.taken.append(number)
         if not current.row["is_active"]:
+            cycles = current.row["cycles"]
             current = None
     return episodes
 
@@ -142,8 +159,10 @@ def is_worse(severity: str, than: str) -> bool:
     return SEVERITIES.index(severity) < SEVERITIES.index(than)
 
 
-def _opened(seen: Seen, number: int, now: datetime) -> Episode:
+def _opened(seen: Seen, number: int, now: datetime, cycles: Sequence[int]) -> Episode:
     fault = seen.fault
+    lately = _lately(cycles, seen.at)
+    is_chattering = len(lately) >= CHATTERS_AT
     row = {
         "subject": fault.subject,
         "type_key": fault.type_key,
@@ -174,16 +193,33 @@ def _opened(seen: Seen, number: int, now: datetime) -> Episode:
         "rule_version": seen.rule_version,
         "evidence": dict(seen.evidence),
         "previous_id": None,
+        "is_chattering": is_chattering,
+        "cycles": lately,
+        "count_before": 0,
+        "recovered_at": None,
+        "next_at": now + CALM_AFTER if is_chattering else None,
     }
     opened = Episode(fault, row, first=number)
     said = {"severity": seen.severity, "at": seen.at}
-    opened.lines.append(Line("raised", fault.actor, said, (AlarmRaised, {})))
+    opened.lines.append(Line("raised", fault.actor, said, (AlarmRaised, {}), announces="raised"))
+    if is_chattering:
+        flag = {"flag": "chattering"}
+        opened.lines.append(Line("flagged", fault.actor, flag, (AlarmFlagged, flag)))
     return opened
 
 
-def _update(episode: Episode, seen: Seen) -> None:
+def _lately(cycles: Sequence[int], at: datetime) -> list[int]:
+    """Return those of the ends that count for chattering at an instant."""
+    since = clock.to_ms(at - CHATTERS_WITHIN)
+    return [one for one in cycles if one >= since][-CHATTERS_AT:]
+
+
+def _update(episode: Episode, seen: Seen, now: datetime) -> None:
     row = episode.row
-    row["count"] = row["count"] + seen.times if seen.total is None else seen.total
+    if row["recovered_at"] is not None:
+        # The signal of a chattering alarm is back: whoever counts its matches begins at one again.
+        row |= {"recovered_at": None, "count_before": row["count"], "next_at": now + CALM_AFTER}
+    row["count"] = row["count"] + seen.times if seen.total is None else row["count_before"] + seen.total
     row["began_at"] = min(row["began_at"], seen.began_at)
     # A repetition that arrives late amends the beginning (A18).
     row["raised_at"] = min(row["raised_at"], max(seen.at, row["began_at"]))
@@ -214,10 +250,29 @@ def _change_severity(episode: Episode, seen: Seen) -> None:
         # Whoever took note of the lesser fault has not seen this one.
         row |= {"is_acknowledged": False, "acknowledged_at": None, "acknowledged_by": None}
     change = {"before": before, "after": seen.severity}
-    episode.lines.append(Line("severity", seen.fault.actor, {**change, "at": seen.at}, (AlarmSeverityChanged, change)))
+    told = "severity" if is_worse(seen.severity, before) else None
+    line = Line("severity", seen.fault.actor, {**change, "at": seen.at}, (AlarmSeverityChanged, change), told)
+    episode.lines.append(line)
+
+
+def calm(episode: Episode, now: datetime) -> None:
+    """Let a chattering alarm be an alarm like others: over since its signal went, if that has not come back."""
+    row = episode.row
+    episode.taken.append(-1)
+    ended_at = row["recovered_at"]
+    row |= {"is_chattering": False, "recovered_at": None, "next_at": None, "cycles": []}
+    if ended_at is not None:
+        row |= {"is_active": False, "ended_at": ended_at, "cleared_at": now}
+        episode.lines.append(Line("cleared", "system", {"at": ended_at}, (AlarmCleared, {})))
 
 
 def _end(episode: Episode, over: Over, now: datetime) -> None:
-    ended_at = max(over.at, episode.row["raised_at"])
-    episode.row |= {"is_active": False, "ended_at": ended_at, "cleared_at": now}
+    row = episode.row
+    ended_at = max(over.at, row["raised_at"])
+    if row["is_chattering"]:
+        # Held as one: it ends when it has been calm, at the last instant at which its signal went.
+        row |= {"recovered_at": row["recovered_at"] or ended_at, "next_at": now + CALM_AFTER}
+        return
+    row |= {"is_active": False, "ended_at": ended_at, "cleared_at": now, "next_at": None}
+    row["cycles"] = [*_lately(row["cycles"], ended_at), clock.to_ms(ended_at)][-CHATTERS_AT:]
     episode.lines.append(Line("cleared", over.fault.actor, {"at": ended_at}, (AlarmCleared, {})))

@@ -11,6 +11,26 @@ class AlarmRaised:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmAnnounced:
+    """People are to hear of an alarm. What is held is recorded with its own events and never announced.
+
+    ``why``: it was *raised*, its *severity* rose, it was *rearmed* (it stood for too long), or it was *released*:
+    what held it has ended and it still stands.
+    """
+
+    alarm_id: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmFlagged:
+    """An alarm is a bad actor: ``flag`` is *chattering* or *stale*."""
+
+    alarm_id: int
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmRepeated:
     """A device reported an open alarm again, ``times`` times since the last such event."""
 

@@ -6,11 +6,12 @@ There is at most one open alarm for one thing and type; the partial unique index
 from datetime import datetime
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.models import Asset, AssetType, Device
 from kernel.db import Id, Json, Named, Row
-from people.models import Scoped
+from people.models import Account, Scoped
 
 SEVERITIES = ("critical", "major", "minor", "warning", "info")
 """From most to least severe."""
@@ -34,6 +35,12 @@ class AlarmType(Scoped, Named, Row):
     """The number of the rule version in force."""
     order_from: Mapped[str | None] = mapped_column(String(10))
     """The least severity that opens a work order; None opens none."""
+    latches: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether its alarms need a person's reset after they cleared."""
+    suppresses_below: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether an open alarm of it explains those of all parts of its asset, which are then suppressed."""
+    suppressed_while: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
+    """The plant state in which its alarms mean nothing: ``{"attribute": "mode", "in": ["off", "standby"]}``."""
     changed_at: Mapped[datetime] = mapped_column(index=True)
 
     asset_type: Mapped[AssetType | None] = relationship()
@@ -160,6 +167,11 @@ class Alarm(Scoped, Row):
     __table_args__ = (
         Index("uq_alarm_open", "subject", "type_key", unique=True, postgresql_where=text("is_active")),
         Index("ix_alarm_listed", "unit_id", "id", postgresql_where=text("is_active OR NOT is_acknowledged")),
+        Index("ix_alarm_latched", "unit_id", "id", postgresql_where=text("is_latched")),
+        Index("ix_alarm_due", "next_at", postgresql_where=text("next_at IS NOT NULL")),
+        Index("ix_alarm_announced", "unit_id", "announced_at"),
+        Index("ix_alarm_held", "suppressed_by", "id", postgresql_where=text("is_active AND suppressed_by IS NOT NULL")),
+        Index("ix_alarm_parent", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_alarm_latest", "subject", "type_key", "id"),
         Index("ix_alarm_asset", "asset_id", "id"),
         Index("ix_alarm_device", "device_id", "id"),
@@ -198,10 +210,49 @@ class Alarm(Scoped, Row):
     evidence: Mapped[Json] = mapped_column(default=dict)
     """Frozen at the raise: samples, limits and where they came from, rule version."""
     previous_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
+    is_latched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether a person must reset it once it has cleared."""
+    is_shelved: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    suppressed_by: Mapped[str | None] = mapped_column(String(12))
+    """Why it is suppressed by design: a word of ``rules.states.CAUSES``; None while it is not."""
+    is_out_of_service: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    is_chattering: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Held as one alarm although its signal comes and goes, until that is calm."""
+    held_at: Mapped[datetime | None]
+    """When it was last kept from being announced; server time."""
+    announced_at: Mapped[datetime | None]
+    """When people were last told of it; None: never. Server time."""
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
+    """The alarm that stands for it while it is suppressed as one of many."""
+    gateway_id: Mapped[int | None] = mapped_column(ForeignKey("device.id"))
+    """The gateway behind which it was when it was judged."""
+    assignee_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    next_at: Mapped[datetime | None]
+    """When time has something to do with it next; server time."""
+    reminders: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it was repeated since it was announced."""
+    escalated: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many steps of its escalation were taken since it was announced."""
+    realarms: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it was announced again because it stood for too long."""
+    stale_at: Mapped[datetime | None]
+    """When it was found to stand for too long to mean anything."""
+    cycles: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), default=list, server_default=text("'{}'"))
+    """Device times in ms at which the fault ended within the last minute before this alarm's end."""
+    recovered_at: Mapped[datetime | None]
+    """Device time since when the signal of a chattering alarm is normal; None while it is not."""
+    count_before: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    """What of ``count`` a chattering alarm had before its signal came back last."""
 
     asset: Mapped[Asset | None] = relationship()
-    device: Mapped[Device | None] = relationship()
+    device: Mapped[Device | None] = relationship(foreign_keys="Alarm.device_id")
     alarm_type: Mapped[AlarmType | None] = relationship()
+    assignee: Mapped[Account | None] = relationship()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is recorded and counted, and nobody is told of it."""
+        return self.is_shelved or self.suppressed_by is not None or self.is_out_of_service or self.is_chattering
 
 
 class AlarmEntry(Row):

@@ -25,6 +25,7 @@ NAMES: Final[Mapping[str, str]] = {
     "backlog": noop("Messages wait too long"),
     "device_quiet": noop("Nothing is heard of the device"),
     "gateway_down": noop("The gateway is gone"),
+    "alarm_flood": noop("Many alarms at once"),
 }
 """What the product's own alarms are called on pages, by their type."""
 

@@ -1,9 +1,9 @@
 """From alarms to orders: one fault has one open order, however often and through whom it is reported (P3).
 
-The fault is the alarm's subject and type (``asset:12/overheat``). A raise opens the fault's order or joins the
-open one; a more severe alarm makes it more urgent; a clear notes the recovery and closes nothing. A fault that
-comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the finish
-opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
+The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that is announced opens the fault's
+order or joins the open one; a more severe alarm makes it more urgent; a clear notes the recovery and closes nothing.
+A fault that comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the
+finish opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
 
 These functions are subscribers of the outbox: each runs in a transaction of its own.
 """
@@ -21,16 +21,20 @@ from maintenance.orders.desk import Draft
 from maintenance.orders.events import OrderPriorityRaised
 from maintenance.orders.models import Entry, Order
 from rules import platform
-from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 
 COMES_BACK_WITHIN: Final = timedelta(days=14)
+_NEWS: Final = frozenset({"raised"})
 DEVICE_CODES_FROM: Final = "minor"
 """The least severity from which a code that a device reports by itself opens an order."""
 
 
-def on_raised(session: Session, event: AlarmRaised, now: datetime) -> None:
-    """Open the order of a fault that was raised, or join the open one."""
+def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None:
+    """Open the order of a fault that people are to hear of, or join the open one.
+
+    What got worse makes its order more urgent; what is announced again because it stands has its order already.
+    """
     alarm = session.get_one(Alarm, event.alarm_id)
     desk.hold_subject(session, alarm.subject)
     order = desk.open_of_fault(session, fault_key(alarm))
@@ -39,34 +43,34 @@ def on_raised(session: Session, event: AlarmRaised, now: datetime) -> None:
         desk.move(session, order, "close", actor="system", now=now)
         order = None
     if order is None:
-        if wants_order(alarm):
+        if wants_order(alarm) and not _had_order(session, alarm, event.why):
             _open(session, alarm, now)
         return
-    _join(session, order, alarm, 1, now)
-    if order.phase == "done" and is_after_repair:
+    if event.why in _NEWS or order.alarm_id != alarm.id:
+        _join(session, order, alarm, 1, now)
+    elif (priority := urgency.of_severity(alarm.severity)) < order.priority:
+        _raise_priority(session, order, priority, alarm.severity, now)
+    if order.phase == "done" and is_after_repair and event.why in _NEWS:
         desk.move(session, order, "reopen", actor="system", now=now)
+
+
+def _had_order(session: Session, alarm: Alarm, why: str) -> bool:
+    """Return whether an alarm that is announced again, or got worse after it ended, opens no second order."""
+    if why == "raised":
+        return False
+    return not alarm.is_active or (why != "severity" and _opened_one(session, alarm))
+
+
+def _opened_one(session: Session, alarm: Alarm) -> bool:
+    return session.scalars(select(Order.id).where(Order.alarm_id == alarm.id).limit(1)).first() is not None
 
 
 def on_repeated(session: Session, event: AlarmRepeated, now: datetime) -> None:
     """Count a fault that its device reported again; it may have no order, and that is well."""
     alarm = session.get_one(Alarm, event.alarm_id)
     desk.hold_subject(session, alarm.subject)
-    if (order := desk.open_of_fault(session, fault_key(alarm))) is not None:
+    if not alarm.is_held and (order := desk.open_of_fault(session, fault_key(alarm))) is not None:
         _join(session, order, alarm, event.times, now)
-
-
-def on_severity_changed(session: Session, event: AlarmSeverityChanged, now: datetime) -> None:
-    """Make the order of a fault that got worse more urgent, or open it if it is severe enough only now."""
-    alarm = session.get_one(Alarm, event.alarm_id)
-    desk.hold_subject(session, alarm.subject)
-    order = desk.open_of_fault(session, fault_key(alarm))
-    if order is None:
-        if alarm.is_active and wants_order(alarm):
-            _open(session, alarm, now)
-        return
-    priority = urgency.of_severity(event.after)
-    if priority < order.priority:
-        _raise_priority(session, order, priority, event.after, now)
 
 
 def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:

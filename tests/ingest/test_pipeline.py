@@ -116,7 +116,7 @@ def test_a_reading_over_the_limit_raises_one_alarm_and_a_good_one_ends_it(
     (ended,) = rows(database, Alarm)
     assert not ended.is_active
     assert clock.to_ms(ended.ended_at) == NOW_MS + 3000
-    assert [event.kind for event in rows(database, Event)][-2:] == ["AlarmRaised", "AlarmCleared"]
+    assert [event.kind for event in rows(database, Event)][-3:] == ["AlarmRaised", "AlarmAnnounced", "AlarmCleared"]
 
 
 def test_ING_4_a_batch_delivered_three_times_in_any_order_has_the_effects_of_one(

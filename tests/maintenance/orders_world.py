@@ -13,15 +13,14 @@ from maintenance.orders.events import OrderNeedsDispatch, OrderOpened
 from people import scope
 from people.models import Account
 from people.scope import Viewer
-from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 from tests import factories
 from tests.factories import NOW, Company
 
 SUBSCRIPTIONS: events.Subscriptions = {
-    AlarmRaised: (alarm_orders.on_raised,),
+    AlarmAnnounced: (alarm_orders.on_announced,),
     AlarmRepeated: (alarm_orders.on_repeated,),
-    AlarmSeverityChanged: (alarm_orders.on_severity_changed,),
     AlarmCleared: (alarm_orders.on_cleared,),
     OrderOpened: (assign.on_opened,),
     OrderNeedsDispatch: (assign.on_needs_dispatch,),

@@ -9,7 +9,7 @@ from kernel import db
 from maintenance.orders import alarm_orders, desk, requests
 from maintenance.orders.models import Entry, Order
 from maintenance.orders.requests import Report
-from rules.events import AlarmCleared, AlarmRaised, AlarmRepeated, AlarmSeverityChanged
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 from tests import factories
 from tests.factories import NOW
@@ -26,7 +26,7 @@ def raised(session: Session, made: World, minute: int = 0, **values: object) -> 
     moment = NOW + timedelta(minutes=minute)
     times = dict.fromkeys(("began_at", "raised_at", "detected_at", "last_seen_at"), moment)
     alarm = factories.alarm(session, made.asset, **{"type_key": "overheat", **times, **values})
-    alarm_orders.on_raised(session, AlarmRaised(alarm.id), moment)
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "raised"), moment)
     return alarm
 
 
@@ -61,7 +61,7 @@ def test_IN_1_fifty_alarms_of_one_fault_in_a_minute_are_one_order_that_counts_fi
             alarm = factories.alarm(
                 session, made.asset, type_key="overheat", is_active=False, detected_at=moment, last_seen_at=moment
             )
-            world.tell(session, AlarmRaised(alarm.id), alarm)
+            world.tell(session, AlarmAnnounced(alarm.id, "raised"), alarm)
     assert world.deliver(database) == []
     with database() as session:
         order = session.scalars(select(Order)).one()
@@ -171,12 +171,14 @@ def test_an_alarm_that_gets_worse_makes_its_order_more_urgent_and_never_less(ses
     alarm = raised(session, made, severity="minor")
     order = session.scalars(select(Order)).one()
     due = order.due_at
-    alarm_orders.on_severity_changed(session, AlarmSeverityChanged(alarm.id, "minor", "critical"), NOW)
-    assert order.priority == 1
+    alarm.severity = "critical"
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "severity"), NOW)
+    assert (order.priority, order.occurrences) == (1, 1)
     assert due is not None
     assert order.due_at is not None
     assert order.due_at < due
-    alarm_orders.on_severity_changed(session, AlarmSeverityChanged(alarm.id, "critical", "minor"), NOW)
+    alarm.severity = "minor"
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "severity"), NOW)
     assert order.priority == 1
 
 
@@ -184,7 +186,7 @@ def test_an_alarm_that_becomes_severe_enough_opens_its_order_then(session: Sessi
     alarm = raised(session, made, severity="info")
     alarm.severity = "major"
     session.flush()
-    alarm_orders.on_severity_changed(session, AlarmSeverityChanged(alarm.id, "info", "major"), NOW)
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "severity"), NOW)
     assert session.scalars(select(Order.priority)).one() == 2
 
 
@@ -198,7 +200,7 @@ def test_P3_sixty_four_reporters_of_one_fault_open_one_order(database: sessionma
 
     def report(number: int) -> None:
         with db.transaction(database) as session:
-            alarm_orders.on_raised(session, AlarmRaised(alarms[number]), NOW)
+            alarm_orders.on_announced(session, AlarmAnnounced(alarms[number], "raised"), NOW)
 
     with ThreadPoolExecutor(64) as pool:
         list(pool.map(report, range(64)))

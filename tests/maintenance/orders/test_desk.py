@@ -10,7 +10,7 @@ from kernel.models import Event
 from maintenance.orders import desk, kinds, lifecycle, timeline
 from maintenance.orders.models import Assignment, Entry, Order
 from people.scope import Viewer
-from rules.events import AlarmRaised
+from rules.events import AlarmAnnounced
 from tests import factories
 from tests.factories import NOW
 from tests.maintenance import orders_world as world
@@ -50,7 +50,7 @@ def test_an_alarm_is_dispatched_accepted_repaired_and_verified(database: session
     with db.transaction(database) as session:
         made = world.build(session)
         alarm = factories.alarm(session, made.asset)
-        world.tell(session, AlarmRaised(alarm.id), alarm)
+        world.tell(session, AlarmAnnounced(alarm.id, "raised"), alarm)
     assert world.deliver(database) == []
     with db.transaction(database) as session:
         session.merge(alarm).is_active = False
