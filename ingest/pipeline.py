@@ -324,10 +324,12 @@ class Pipeline:
 
     def _evaluate(self, resolved: Resolved) -> Outcome:
         readings, chosen = resolved.readings, resolved.for_rules
-        columns = readings.series, readings.ts_ms, readings.value
+        columns, text = (readings.series, readings.ts_ms, readings.value), readings.text
         if chosen is not None:
             columns = readings.series[chosen], readings.ts_ms[chosen], readings.value[chosen]
-        return self.rules.evaluate(*columns, int(resolved.batch.received_ms.max(initial=0)))
+            text = None if text is None else [text[row] for row in chosen.nonzero()[0].tolist()]
+        now_ms = int(resolved.batch.received_ms.max(initial=0))
+        return self.patience.until_done(lambda: self.rules.evaluate(*columns, now_ms, text), "telemetry store")
 
     def _commit(self, resolved: Resolved, outcome: Outcome, replays: Sequence[int]) -> set[int]:
         """Write what the batch changes in the database, in one transaction, or open none; return the news."""

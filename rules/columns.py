@@ -47,9 +47,13 @@ INSTANCE = np.dtype(
         ("drop_ms", np.int64),
         ("is_running", np.bool_),
         ("is_steady", np.bool_),
+        ("is_stepped", np.bool_),
     ]
 )
-"""``watches`` and ``leaves`` are counts; ``wake_ms`` and ``drop_ms`` are server time: next timer, end of keeping."""
+"""``watches`` and ``leaves`` are counts; ``wake_ms`` and ``drop_ms`` are server time: next timer, end of keeping.
+
+``is_stepped``: columns cannot tell what concerns it, so every sample of its series does; it has no leaves here.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +61,8 @@ class SeriesColumns:
     """What each watched series holds, by slot, in order of series number.
 
     ``held``: the newest value known; ``mark``: the newest one evaluated. They differ only after a start, until the
-    first batch. ``hold_ms``: the shortest among the watching instances; ``running``: how many of these are running.
+    first batch. ``hold_ms``: the shortest among the watching instances; ``running``: how many of these are running;
+    ``stepped``: whether any of them is stepped by every sample.
     """
 
     id: Int64s
@@ -68,6 +73,7 @@ class SeriesColumns:
     mark: Floats
     hold_ms: Int64s
     running: Ints
+    stepped: Mask
 
     @classmethod
     def empty(cls, ids: Int64s) -> "SeriesColumns":
@@ -84,6 +90,7 @@ class SeriesColumns:
             nothing.copy(),
             zeros.copy(),
             np.zeros(len(ids), np.intp),
+            np.zeros(len(ids), np.bool_),
         )
 
     def of(self, slot: Ints) -> tuple[Int64s, Int64s, Floats, Int64s]:
@@ -94,11 +101,6 @@ class SeriesColumns:
         held_ms = np.where(slot < 0, LONG_AGO, self.held_ms[slot])
         mark_ms = np.where(slot < 0, LONG_AGO, self.mark_ms[slot])
         return held_ms, mark_ms, self.held[slot], self.arrived_ms[slot]
-
-    def evaluated(self) -> HeldColumns:
-        """Return the series of which a sample was evaluated, with the newest one."""
-        found = np.flatnonzero(self.mark_ms != LONG_AGO)
-        return HeldColumns(self.id[found], self.mark_ms[found], self.mark[found], self.arrived_ms[found])
 
     def moved_to(self, ids: Int64s) -> "SeriesColumns":
         """Return columns for other series, in which those known here hold what they held."""
@@ -116,10 +118,12 @@ class Columns:
 
     ``low``, ``high`` and ``truth`` are read for every row: the comparisons in order of their series, with the interval
     in which each is true now. ``leaf_starts[s]:leaf_starts[s + 1]`` are those of series slot s; ``leaf_order`` leads
-    from there to ``leaves``. ``watch_starts`` and ``watch_order`` are the same for ``watches``.
+    from there to ``leaves``. ``watch_starts`` and ``watch_order`` are the same for ``watches``. ``texts``: what series
+    said last in words, with the time, where somebody may look at it; an older time than that held is no longer true.
     """
 
     def __init__(self) -> None:
+        self.texts: dict[int, tuple[int, str]] = {}
         self.instances: Table = np.zeros(0, INSTANCE)
         self.watches: Table = np.zeros(0, WATCH)
         self.leaves: Table = np.zeros(0, LEAF)
@@ -128,17 +132,26 @@ class Columns:
         self._index()
 
     def exchange(
-        self, gone: Ints, ids: Int64s, watches: Table, watch_counts: Ints, leaves: Table, leaf_counts: Ints
+        self,
+        gone: Ints,
+        ids: Int64s,
+        watches: Table,
+        watch_counts: Ints,
+        leaves: Table,
+        leaf_counts: Ints,
+        *,
+        is_stepped: Mask,
     ) -> Ints:
         """Add k instances, forget those in the slots ``gone``, and return the slots of the new ones.
 
         ``watches`` and ``leaves`` hold the blocks of the new instances one after the other, ``*_counts`` their
         lengths; ``leaves["watch"]`` counts inside the block of its instance. Owners and slots are filled in here.
+        ``is_stepped``: those of the new ones that every sample concerns.
         What series hold stays, except for those that nobody watches any more.
         """
         slots = self._take_slots(len(ids))
         added = self.instances[slots]
-        added["id"] = ids
+        added["id"], added["is_stepped"] = ids, is_stepped
         added["watches"], added["leaves"] = watch_counts, leaf_counts
         added["first_watch"] = len(self.watches) + np.cumsum(watch_counts) - watch_counts
         added["first_leaf"] = len(self.leaves) + np.cumsum(leaf_counts) - leaf_counts
@@ -166,6 +179,15 @@ class Columns:
         first = self.instances["first_watch" if word == "watches" else "first_leaf"][slots]
         return expand(first, first + self.instances[word][slots])
 
+    def evaluated(self) -> HeldColumns:
+        """Return the series of which a sample was evaluated, with the newest one."""
+        series = self.series
+        found = np.flatnonzero(series.mark_ms != LONG_AGO)
+        ids, mark_ms = series.id[found], series.mark_ms[found]
+        when = dict(zip(ids.tolist(), mark_ms.tolist(), strict=True)) if self.texts else {}
+        text = {number: told for number, (ts_ms, told) in self.texts.items() if when.get(number) == ts_ms}
+        return HeldColumns(ids, mark_ms, series.mark[found], series.arrived_ms[found], text)
+
     def hold(self, held: HeldColumns) -> None:
         """Take over the newest evaluated samples of series; those nobody watches are ignored."""
         slot = self.slots_of(held.series)
@@ -174,22 +196,35 @@ class Columns:
         series.held_ms[at] = series.mark_ms[at] = held.ts_ms[known]
         series.held[at] = series.mark[at] = held.value[known]
         series.arrived_ms[at] = held.arrived_ms[known]
+        if held.text or self.texts:
+            self._say(held, known, at)
 
     def restore(self, held: HeldColumns) -> None:
         """Take over evaluated samples, sorted by time, where nothing as new is known to have been evaluated."""
         slot = self.slots_of(held.series)
         news = np.flatnonzero(slot >= 0)
         news = news[held.ts_ms[news] > self.series.mark_ms[slot[news]]]
-        self.hold(HeldColumns(held.series[news], held.ts_ms[news], held.value[news], held.arrived_ms[news]))
+        rows = (held.series[news], held.ts_ms[news], held.value[news], held.arrived_ms[news])
+        self.hold(HeldColumns(*rows, held.text))
 
     def seed(self, seeds: HeldColumns) -> None:
         """Take over values that may not have been evaluated, where they are newer and no running instance watches."""
         slot = self.slots_of(seeds.series)
-        news, series = np.flatnonzero((slot >= 0) & np.isfinite(seeds.value)), self.series
+        is_usable = np.isfinite(seeds.value)
+        if seeds.text:
+            is_usable |= np.isin(seeds.series, list(seeds.text))
+        news, series = np.flatnonzero((slot >= 0) & is_usable), self.series
         news = news[(seeds.ts_ms[news] > series.held_ms[slot[news]]) & (series.running[slot[news]] == 0)]
         at = slot[news]
         series.held_ms[at], series.held[at] = seeds.ts_ms[news], seeds.value[news]
         series.arrived_ms[at] = seeds.arrived_ms[news]
+        if seeds.text or self.texts:
+            self._say(seeds, news, at)
+
+    def text_of(self, series: int, ts_ms: int) -> str | None:
+        """Return what a series said in words at the time of what it holds, None where it said a number."""
+        told = self.texts.get(series)
+        return told[1] if told is not None and told[0] == ts_ms else None
 
     def mark_running(self, slots: Ints, is_running: Mask) -> None:
         """Say of some instances, each named once, whether each sample of theirs matters."""
@@ -220,6 +255,15 @@ class Columns:
         slot[slot == len(self.series.id)] = 0
         slot[self.series.id[slot] != series] = -1
         return slot
+
+    def _say(self, held: HeldColumns, rows: Ints, slots: Ints) -> None:
+        """Remember what some rows say in words, where it may be asked for."""
+        rows = rows[self.series.stepped[slots]]
+        for number, ts_ms in zip(held.series[rows].tolist(), held.ts_ms[rows].tolist(), strict=True):
+            if number in held.text:
+                self.texts[number] = (ts_ms, held.text[number])
+            else:
+                self.texts.pop(number, None)
 
     def _forget(self, slots: Ints) -> None:
         if not len(slots):
@@ -267,6 +311,9 @@ class Columns:
             self.series.hold_ms = np.minimum.reduceat(holds, self.watch_starts[:-1])
         is_running = self.instances["is_running"][self.watches["owner"]] & (slot >= 0)
         self.series.running = np.bincount(slot[is_running], minlength=len(self.series.id))
+        is_stepped = self.instances["is_stepped"][self.watches["owner"]] & (slot >= 0)
+        self.series.stepped = np.zeros(len(self.series.id), np.bool_)
+        self.series.stepped[slot[is_stepped]] = True
         leaves = self.leaves[self.leaf_order]
         self.truth = leaves["truth"].copy()
         self.low, self.high = _intervals(leaves)

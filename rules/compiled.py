@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from rules import questions
 from rules.conditions import (
     AlarmDefinition,
     All,
@@ -16,7 +17,6 @@ from rules.conditions import (
     Automatic,
     ByHand,
     ClearRule,
-    Comparison,
     Condition,
     Duration,
     Kind,
@@ -24,9 +24,13 @@ from rules.conditions import (
     Repeating,
     Severity,
     Simple,
-    comparisons,
+    leaves,
 )
+from rules.histories import Reach
+from rules.looks import Look, text_test
 from rules.outcome import Limit
+from rules.questions import Question
+from rules.trees import View, Window, metrics_of
 
 Truth = bool | None
 Tree = Callable[[Sequence[Truth]], Truth]
@@ -37,7 +41,8 @@ Tree = Callable[[Sequence[Truth]], Truth]
 class Leaf:
     """One comparison; ``metric`` is an index into the metrics of the definition.
 
-    ``is_negated``: the tree uses its opposite, so its becoming false can make the root true.
+    ``is_negated``: the tree uses its opposite, so its becoming false can make the root true. ``look``: what it compares
+    where that is not just the number the metric holds.
     """
 
     metric: int
@@ -47,6 +52,7 @@ class Leaf:
     keep_high: float
     is_negated: bool
     key: tuple[str, str, float]
+    look: Look | None = None
 
     @property
     def has_deadband(self) -> bool:
@@ -98,7 +104,8 @@ class Compiled:
     ``leaves`` holds the comparisons of create rules first (``create_leaves`` of them), then those of the clear
     rule. ``clear_automatically``: the clear rule has no tree; it asks whether no create tree matches.
     ``lead``: the metric the worst rule compares first; ``peak_sign``: +1 when a greater value of it is worse, -1
-    when a smaller one is, 0 when neither.
+    when a smaller one is, 0 when neither. ``is_plain``: it compares numbers that its metrics hold and nothing else, so
+    that columns do for it; ``reach``: how far back it looks at each metric.
     """
 
     definition: AlarmDefinition
@@ -111,22 +118,29 @@ class Compiled:
     clear_automatically: bool
     lead: int
     peak_sign: int
+    is_plain: bool
+    reach: tuple[Reach, ...]
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it needs more of the past than what its metrics hold."""
+        return any(self.reach)
 
 
 def compile_definition(definition: AlarmDefinition) -> Compiled:
     """Compile a definition; rules whose length is negative never fire (A5) and are left out."""
     metrics = definition.metrics()
-    leaves = _Leaves(metrics)
+    met = _Leaves(metrics)
     creates = []
     for severity, rule in definition.create.by_severity():
         length = _length(rule.kind)
         if length is not None:
-            made = leaves.rule(severity.key, rule.condition, length)
+            made = met.rule(severity.key, rule.condition, length)
             creates.append(Create(made.of, made.tree, made.length, made.metrics, made.limits, severity))
-    create_leaves = len(leaves.found)
-    leaves.separate()
-    clear = _clear(definition, leaves)
-    found = tuple(leaves.found)
+    create_leaves = len(met.found)
+    met.separate()
+    clear = _clear(definition, met)
+    found = tuple(met.found)
     return Compiled(
         definition=definition,
         metrics=metrics,
@@ -140,6 +154,8 @@ def compile_definition(definition: AlarmDefinition) -> Compiled:
         clear_automatically=isinstance(definition.clear, Automatic),
         lead=found[0].metric if create_leaves else 0,
         peak_sign=_direction(found[0]) if create_leaves else 0,
+        is_plain=all(leaf.look is None for leaf in found),
+        reach=tuple(_reach(found, metric) for metric in range(len(metrics))),
     )
 
 
@@ -148,14 +164,14 @@ class _Leaves:
 
     def __init__(self, metrics: tuple[str, ...]) -> None:
         self._number = {name: i for i, name in enumerate(metrics)}
-        self._known: dict[tuple[Comparison, bool], int] = {}
+        self._known: dict[tuple[Question, bool], int] = {}
         self.found: list[Leaf] = []
 
     def rule(self, of: str, condition: Condition, length: Length) -> Rule:
-        compared = list(comparisons(condition))
+        compared = list(leaves(condition))
         tree = self._tree(condition, is_negated=False)
-        mask = sum({1 << self._number[leaf.metric] for leaf in compared})
-        limits = tuple(Limit(leaf.metric, leaf.operator, leaf.limit, leaf.deadband) for leaf in compared)
+        mask = sum({1 << self._number[name] for leaf in compared for name in metrics_of(leaf)})
+        limits = tuple(limit for leaf in compared for limit in questions.limits(leaf))
         return Rule(of, tree, length, mask, limits)
 
     def separate(self) -> None:
@@ -164,49 +180,53 @@ class _Leaves:
 
     def _tree(self, condition: Condition, *, is_negated: bool) -> Tree:
         match condition:
-            case Comparison():
-                # "Not equal" is no interval; it is the opposite of the one for "equal".
-                if condition.operator == "!=":
-                    return _opposite(itemgetter(self._leaf(condition, is_negated=not is_negated)))
-                return itemgetter(self._leaf(condition, is_negated=is_negated))
             case Not():
                 return _opposite(self._tree(condition.of, is_negated=not is_negated))
             case All():
                 return _all([self._tree(part, is_negated=is_negated) for part in condition.of])
             case AnyOf():
                 return _any([self._tree(part, is_negated=is_negated) for part in condition.of])
+            case leaf:
+                asked, is_opposite = questions.asked(leaf)
+                places = [self._leaf(one, is_negated=is_negated != is_opposite) for one in asked]
+                parts: list[Tree] = [itemgetter(place) for place in places]
+                tree = parts[0] if len(parts) == 1 else _any(parts)
+                return _opposite(tree) if is_opposite else tree
 
-    def _leaf(self, comparison: Comparison, *, is_negated: bool) -> int:
-        number = self._known.setdefault((comparison, is_negated), len(self.found))
+    def _leaf(self, asked: Question, *, is_negated: bool) -> int:
+        number = self._known.setdefault((asked, is_negated), len(self.found))
         if number == len(self.found):
-            low, high = _interval(comparison.operator, comparison.limit)
-            keep_low, keep_high = low, high
-            if comparison.operator.startswith(">"):
-                keep_low, _ = _interval(comparison.operator, comparison.limit - comparison.deadband)
-            elif comparison.operator.startswith("<"):
-                _, keep_high = _interval(comparison.operator, comparison.limit + comparison.deadband)
-            key = (comparison.metric, comparison.operator, comparison.limit)
-            metric = self._number[comparison.metric]
-            self.found.append(Leaf(metric, low, high, keep_low, keep_high, is_negated, key))
+            look = None if asked.is_plain else self._look(asked)
+            metric = self._number[asked.metrics[0]]
+            self.found.append(Leaf(metric, *asked.true, *asked.keep, is_negated, asked.key, look))
         return number
 
+    def _look(self, asked: Question) -> Look:
+        default = asked.default
+        test = None if asked.text is None else text_test(asked.text)
+        if asked.text is not None and test is not None and asked.text.default is not None:
+            default = float(test(asked.text.default))
+        metrics = tuple(self._number[name] for name in asked.metrics)
+        return Look(metrics, asked.view, test, default, _is_directed(asked.view))
 
-def _interval(operator: str, limit: float) -> tuple[float, float]:
-    match operator:
-        case ">":
-            return math.nextafter(limit, math.inf), math.inf
-        case ">=":
-            return limit, math.inf
-        case "<":
-            return -math.inf, math.nextafter(limit, -math.inf)
-        case "<=":
-            return -math.inf, limit
-        case _:
-            return limit, limit
+
+def _reach(found: tuple[Leaf, ...], metric: int) -> Reach:
+    reach = Reach()
+    for leaf in found:
+        if leaf.look is not None and leaf.metric == metric:
+            reach |= leaf.look.reach
+    return reach
+
+
+def _is_directed(view: View | None) -> bool:
+    """Return whether more of a metric is more of what is seen of it."""
+    return view is None or (isinstance(view, Window) and view.function in {"avg", "min", "max", "sum"})
 
 
 def _direction(leaf: Leaf) -> int:
     if math.isfinite(leaf.low) and math.isfinite(leaf.high):
+        return 0
+    if leaf.look is not None and not leaf.look.is_directed:
         return 0
     sign = 1 if leaf.high == math.inf else -1
     return -sign if leaf.is_negated else sign
@@ -225,7 +245,7 @@ def _length(kind: Kind) -> Length | None:
             return Length(kind.type)
 
 
-def _clear(definition: AlarmDefinition, leaves: _Leaves) -> Rule | None:
+def _clear(definition: AlarmDefinition, met: _Leaves) -> Rule | None:
     match definition.clear:
         case ByHand():
             return None
@@ -233,7 +253,7 @@ def _clear(definition: AlarmDefinition, leaves: _Leaves) -> Rule | None:
             return Rule("clear", _never_asked, Length("duration", ms=round(1000 * delay)), 0, ())
         case ClearRule(condition=condition, kind=kind):
             length = _length(kind)
-            return None if length is None else leaves.rule("clear", condition, length)
+            return None if length is None else met.rule("clear", condition, length)
 
 
 def _never_asked(truths: Sequence[Truth]) -> Truth:  # noqa: ARG001 - has the shape of a tree

@@ -8,41 +8,56 @@ definition carries the number of its schema.
 import enum
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from kernel import i18n
+from rules import trees
 from rules.faults import DefinitionRefused, Problem, found_by
+from rules.trees import (
+    DIRECTION_NEEDED,
+    All,
+    Among,
+    AnyOf,
+    Between,
+    Boolean,
+    Comparison,
+    Condition,
+    Finite,
+    Leaf,
+    Node,
+    Not,
+    NotNegative,
+    Text,
+    comparisons,
+    leaves,
+    map_comparisons,
+    metrics_of,
+)
+
+__all__ = [
+    "DIRECTION_NEEDED", "All", "Among", "AnyOf", "Between", "Boolean", "Comparison", "Condition", "Finite", "Leaf",
+    "Not", "NotNegative", "Text", "comparisons", "leaves", "map_comparisons",
+]  # fmt: skip
 
 SCHEMA = 1
 MAX_DEPTH = 16
 MAX_COMPARISONS = 200
 TEN_YEARS_S = 315_360_000
 
-DIRECTION_NEEDED = i18n.noop("A deadband needs a limit with a direction: >, >=, < or <=.")
 _TOO_DEEP = i18n.noop("Groups may be nested {depth} deep.")
 _TOO_MANY = i18n.noop("A rule holds at most {most} comparisons.")
 _NO_METRIC = i18n.noop("There is no numeric metric {metric}.")
+_NO_TEXT = i18n.noop("There is no metric {metric} that holds texts.")
+_NONE_AT_ALL = i18n.noop("There is no metric {metric}.")
 _TOO_WIDE = i18n.noop("This is wider than the range of {metric}.")
 _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 
-Metric = Annotated[str, StringConstraints(pattern=r"^[^\s${}][^${}]*$", max_length=80)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=-TEN_YEARS_S, le=TEN_YEARS_S, allow_inf_nan=False)]
 """0 behaves like no length at all, a negative one never fires (A5)."""
 Delay = Annotated[float, Field(ge=0, le=TEN_YEARS_S, allow_inf_nan=False)]
-Operator = Literal[">", ">=", "<", "<=", "=", "!="]
 
 
 class Severity(enum.IntEnum):
@@ -60,64 +75,20 @@ class Severity(enum.IntEnum):
         return self.name.lower()
 
 
-class _Node(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Comparison(_Node):
-    """One number against one limit. Once true, it is tested against the limit moved by ``deadband`` (A16)."""
-
-    type: Literal["compare"]
-    metric: Metric
-    operator: Operator
-    limit: Finite
-    deadband: NotNegative = 0.0
-
-    @model_validator(mode="after")
-    def _deadband_needs_a_direction(self) -> Self:
-        if self.deadband and self.operator in {"=", "!="}:
-            raise ValueError(DIRECTION_NEEDED)
-        return self
-
-
-class All(_Node):
-    """True when every part is; false as soon as one is false."""
-
-    type: Literal["all"]
-    of: tuple["Condition", ...] = Field(min_length=1, strict=False)
-
-
-class AnyOf(_Node):
-    """True as soon as one part is; false when every part is."""
-
-    type: Literal["any"]
-    of: tuple["Condition", ...] = Field(min_length=1, strict=False)
-
-
-class Not(_Node):
-    """The opposite; unknown stays unknown."""
-
-    type: Literal["not"]
-    of: "Condition"
-
-
-Condition = Annotated[Comparison | All | AnyOf | Not, Field(discriminator="type")]
-
-
-class Simple(_Node):
+class Simple(Node):
     """True while the condition is."""
 
     type: Literal["simple"]
 
 
-class Duration(_Node):
+class Duration(Node):
     """True once the condition has held without interruption for at least ``seconds``."""
 
     type: Literal["duration"]
     seconds: Seconds
 
 
-class Repeating(_Node):
+class Repeating(Node):
     """True at the n-th matching sample in a row or, with ``window_s``, the n-th within that time."""
 
     type: Literal["repeating"]
@@ -129,14 +100,14 @@ Kind = Annotated[Simple | Duration | Repeating, Field(discriminator="type")]
 SIMPLE = Simple(type="simple")
 
 
-class CreateRule(_Node):
+class CreateRule(Node):
     """When an alarm of one severity exists."""
 
     condition: Condition
     kind: Kind = SIMPLE
 
 
-class CreateRules(_Node):
+class CreateRules(Node):
     """At most one rule a severity, at least one in all."""
 
     critical: CreateRule | None = None
@@ -159,20 +130,20 @@ class CreateRules(_Node):
                 yield severity, rule
 
 
-class ByHand(_Node):
+class ByHand(Node):
     """Only a person clears the alarm."""
 
     type: Literal["by_hand"]
 
 
-class Automatic(_Node):
+class Automatic(Node):
     """The alarm clears once no create condition matches, for ``off_delay_s`` without interruption (A17)."""
 
     type: Literal["automatic"]
     off_delay_s: Delay = 0.0
 
 
-class ClearRule(_Node):
+class ClearRule(Node):
     """The alarm clears by a condition of its own, asked only while no create rule is true."""
 
     type: Literal["rule"]
@@ -184,7 +155,7 @@ ClearPolicy = Annotated[ByHand | Automatic | ClearRule, Field(discriminator="typ
 BY_HAND = ByHand(type="by_hand")
 
 
-class AlarmDefinition(_Node):
+class AlarmDefinition(Node):
     """Everything a version of an alarm type says. ``message`` may hold ``${metric}`` placeholders."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
@@ -214,7 +185,7 @@ class AlarmDefinition(_Node):
 
     def metrics(self) -> tuple[str, ...]:
         """Return every metric that a condition or the message names, each once, in order of first mention."""
-        named = [leaf.metric for _, tree in self.conditions() for leaf in comparisons(tree)]
+        named = [name for _, tree in self.conditions() for leaf in leaves(tree) for name in metrics_of(leaf)]
         return tuple(dict.fromkeys([*named, *self.placeholders()]))
 
 
@@ -224,7 +195,8 @@ def parse(stored: Any) -> AlarmDefinition:  # noqa: ANN401 - whatever JSON holds
     Raises:
         DefinitionRefused: it breaks the grammar; every fault is listed with the path of its field.
     """
-    if _depth(stored) > 2 * MAX_DEPTH + 8:
+    deepest = 2 * MAX_DEPTH + 8
+    if trees.json_depth(stored, deepest) > deepest:
         raise DefinitionRefused([Problem("create", _TOO_DEEP, {"depth": MAX_DEPTH})])
     try:
         definition = AlarmDefinition.model_validate(stored)
@@ -232,9 +204,9 @@ def parse(stored: Any) -> AlarmDefinition:  # noqa: ANN401 - whatever JSON holds
         raise DefinitionRefused(found_by(error)) from None
     problems = []
     for field, tree in definition.conditions():
-        if _tree_depth(tree) > MAX_DEPTH:
+        if trees.depth(tree) > MAX_DEPTH:
             problems.append(Problem(field, _TOO_DEEP, {"depth": MAX_DEPTH}))
-        if sum(1 for _ in comparisons(tree)) > MAX_COMPARISONS:
+        if sum(1 for _ in leaves(tree)) > MAX_COMPARISONS:
             problems.append(Problem(field, _TOO_MANY, {"most": MAX_COMPARISONS}))
     if problems:
         raise DefinitionRefused(problems)
@@ -246,79 +218,53 @@ def dump(definition: AlarmDefinition) -> dict[str, Any]:
     return definition.model_dump(mode="json", exclude_unset=True)
 
 
-def check_metrics(definition: AlarmDefinition, ranges: Mapping[str, tuple[float, float] | None]) -> None:
-    """Check a definition against the numeric metrics there are and their ranges (None: no range is known).
+def check_metrics(
+    definition: AlarmDefinition, ranges: Mapping[str, tuple[float, float] | None], texts: Collection[str] = ()
+) -> None:
+    """Check a definition against the numeric metrics there are and their ranges, and those that hold texts.
+
+    A range of None is not known. A metric may hold both, as one that tells a state does.
 
     Raises:
-        DefinitionRefused: an unknown metric, or a deadband wider than the metric's range.
+        DefinitionRefused: an unknown metric, one of the wrong type, or a deadband wider than the metric's range.
     """
     problems = [
-        Problem("message", _NO_METRIC, {"metric": name}) for name in definition.placeholders() if name not in ranges
+        Problem("message", _NONE_AT_ALL, {"metric": name})
+        for name in definition.placeholders()
+        if name not in ranges and name not in texts
     ]
     for field, tree in definition.conditions():
-        for leaf in comparisons(tree):
-            span = ranges.get(leaf.metric)
-            if leaf.metric not in ranges:
-                problems.append(Problem(f"{field}.metric", _NO_METRIC, {"metric": leaf.metric}))
-            elif span is not None and leaf.deadband > span[1] - span[0]:
-                problems.append(Problem(f"{field}.deadband", _TOO_WIDE, {"metric": leaf.metric}))
+        for path, leaf in trees.placed(tree, field):
+            problems.extend(_misfits(path, leaf, ranges, texts))
     if problems:
         raise DefinitionRefused(problems)
 
 
-def render(message: str, values: Mapping[str, float]) -> str:
+def _misfits(
+    path: str, leaf: Leaf, ranges: Mapping[str, tuple[float, float] | None], texts: Collection[str]
+) -> Iterator[Problem]:
+    own, *others = metrics_of(leaf)
+    if isinstance(leaf, Text):
+        if own not in texts:
+            yield Problem(f"{path}.metric", _NO_TEXT, {"metric": own})
+        return
+    if own not in ranges:
+        yield Problem(f"{path}.metric", _NO_METRIC, {"metric": own})
+    for other in others:
+        if other not in ranges:
+            yield Problem(f"{path}.limit.metric", _NO_METRIC, {"metric": other})
+    span = ranges.get(own)
+    if isinstance(leaf, Comparison | Between) and span is not None and leaf.deadband > span[1] - span[0]:
+        yield Problem(f"{path}.deadband", _TOO_WIDE, {"metric": own})
+
+
+def render(message: str, values: Mapping[str, float | str]) -> str:
     """Fill ``${metric}`` with values; a metric without one shows as a dash."""
 
     def shown(found: re.Match[str]) -> str:
         value = values.get(found[1].strip())
+        if isinstance(value, str):
+            return value
         return "–" if value is None or math.isnan(value) else format(value, ".10g")
 
     return _PLACEHOLDER.sub(shown, message)
-
-
-def comparisons(tree: Condition) -> Iterator[Comparison]:
-    """Yield the comparisons of a tree from left to right."""
-    match tree:
-        case Comparison():
-            yield tree
-        case Not():
-            yield from comparisons(tree.of)
-        case All() | AnyOf():
-            for part in tree.of:
-                yield from comparisons(part)
-
-
-def map_comparisons(tree: Condition, change: Callable[[Comparison], Comparison]) -> Condition:
-    """Return the tree with each comparison replaced by ``change(comparison)``."""
-    match tree:
-        case Comparison():
-            return change(tree)
-        case Not():
-            return tree.model_copy(update={"of": map_comparisons(tree.of, change)})
-        case All() | AnyOf():
-            return tree.model_copy(update={"of": tuple(map_comparisons(part, change) for part in tree.of)})
-
-
-def _tree_depth(tree: Condition) -> int:
-    match tree:
-        case Comparison():
-            return 0
-        case Not():
-            return 1 + _tree_depth(tree.of)
-        case All() | AnyOf():
-            return 1 + max(_tree_depth(part) for part in tree.of)
-
-
-def _depth(stored: object) -> int:
-    """Count the levels of nested JSON without recursion, so that a hostile one cannot exhaust the stack."""
-    depth, level = 0, [stored]
-    while level and depth <= 2 * MAX_DEPTH + 8:
-        depth += 1
-        inner: list[object] = []
-        for value in level:
-            if isinstance(value, dict):
-                inner.extend(value.values())
-            elif isinstance(value, list | tuple):
-                inner.extend(value)
-        level = inner
-    return depth

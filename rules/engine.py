@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 
 from kernel import errors
-from rules import compiled, sifting
+from rules import compiled, histories, sifting
 from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Table, expand
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
+from rules.histories import History, Reach, Recall, Wanted
+from rules.looks import number_of
 from rules.machine import Machine, count_steady, more_extreme
 from rules.outcome import (
+    LONG_AGO,
     NEVER,
     Held,
     HeldColumns,
@@ -40,9 +43,19 @@ KEEP_SETTLED_MS = 24 * 3_600_000
 
 
 class Engine:
-    """All rule instances of one worker. Not safe for several threads at once."""
+    """All rule instances of one worker. Not safe for several threads at once.
 
-    def __init__(self) -> None:
+    ``recall`` reads what series said before, for rules that look back; what it knows must hold every sample that was
+    evaluated, and may hold more.
+    """
+
+    def __init__(self, recall: Recall = histories.nothing) -> None:
+        self._recall = recall
+        # Of the instances that look back, by slot: the series of each metric and how far back it is looked at.
+        self._backs: dict[int, list[tuple[int, Reach]]] = {}
+        self._lookers: dict[int, set[int]] = {}
+        self._reaches: dict[int, Reach] = {}
+        self._pasts: dict[int, History] = {}
         self._columns = Columns()
         self._slots: dict[int, int] = {}
         self._compiled: dict[int, Compiled] = {}
@@ -83,8 +96,11 @@ class Engine:
         replaced = [self._slots[number] for number in ids if number in self._slots] if self._slots else []
         carried = [self._states[slot] for slot in replaced if slot in self._states]
         tables = (*_watch_table(instances, plans), *_leaf_table(plans, instances.which))
-        slots = self._columns.exchange(np.array(replaced, np.intp), instances.id, *tables).tolist()
+        is_stepped = np.array([not plan.is_plain for plan in plans], np.bool_)[instances.which]
+        gone = np.array(replaced, np.intp)
+        slots = self._columns.exchange(gone, instances.id, *tables, is_stepped=is_stepped).tolist()
         self._drop(replaced)
+        self._look_back(instances, plans, slots)
         self._slots.update(zip(ids, slots, strict=True))
         self._compiled.update(zip(slots, map(plans.__getitem__, instances.which.tolist()), strict=True))
         self._take_up(carried)
@@ -113,7 +129,7 @@ class Engine:
 
     def held(self) -> HeldColumns:
         """Return the newest evaluated sample of every series, for ``hold`` at the next start or at another worker."""
-        return self._columns.series.evaluated()
+        return self._columns.evaluated()
 
     def hold(self, held: HeldColumns) -> None:
         """Take over what was evaluated elsewhere: exactly what ``held`` returned there; other series are ignored."""
@@ -137,11 +153,14 @@ class Engine:
 
     # What happens ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, series: Int64s, ts_ms: Int64s, value: Floats, now_ms: int) -> Outcome:
+    def evaluate(
+        self, series: Int64s, ts_ms: Int64s, value: Floats, now_ms: int, text: sifting.Texts = None
+    ) -> Outcome:
         """Evaluate a batch: three columns of equal length; ``now_ms`` is when it arrived, server time.
 
-        Rows may come in any order; the later of two with the same series and time holds. Values that are no finite
-        number, and samples older than the newest evaluated of their series, are counted and not evaluated.
+        Rows may come in any order; the later of two with the same series and time holds. NaN is a value that says
+        nothing, or what the row's ``text`` says. Infinite values, and samples older than the newest evaluated of their
+        series, are counted and not evaluated.
 
         Raises:
             ValueError: the columns differ in length.
@@ -150,9 +169,12 @@ class Engine:
         value = np.asarray(value, np.float64)
         if not len(series) == len(ts_ms) == len(value):
             raise ValueError("series, ts_ms and value differ in length")
-        rows = sifting.admit(self._columns, series, ts_ms, value)
+        rows = sifting.admit(self._columns, series, ts_ms, value, text)
         concerned = sifting.concerned(self._columns, rows)
-        transitions, updates = self._step(rows, concerned.stepped, now_ms)
+        again = self._note_late(rows.late_rows, series, ts_ms, value, text)
+        stepped = np.union1d(concerned.stepped, again) if len(again) else concerned.stepped
+        self._remember(stepped, rows)
+        transitions, updates = self._step(rows, stepped, now_ms, text, again=set(again.tolist()))
         self._count(rows, concerned.steady, now_ms, transitions, updates)
         return self._outcome(
             transitions,
@@ -162,7 +184,7 @@ class Engine:
             late_rows=rows.late_rows,
             duplicates=rows.duplicates,
             unusable=rows.unusable,
-            held=rows.newest(self._columns, now_ms),
+            held=rows.newest(self._columns, text, now_ms),
         )
 
     def tick(self, now_ms: int) -> Outcome:
@@ -172,11 +194,12 @@ class Engine:
         instances = self._columns.instances
         due = np.flatnonzero(instances["wake_ms"] <= now_ms)
         due = due[np.argsort(instances["wake_ms"][due], kind="stable")]
+        self._remember(due)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
         for slot, machine in self._machines(due):
             # Time that decides nothing leaves no trace: a sample that is still under way may be older than it.
-            update = InstanceUpdate(slot, self._states[slot], is_steady=False, wake_ms=NEVER, truths=None)
+            update = InstanceUpdate(slot, self._states.get(slot), is_steady=False, wake_ms=NEVER, truths=None)
             told = 0
             until_ms = machine.values.event_clock(now_ms)
             while machine.run_next(until_ms):
@@ -197,6 +220,7 @@ class Engine:
     def revisit(self, ids: Iterable[int], now_ms: int) -> Outcome:
         """Evaluate instances on the values held, because their rule was saved (A9, A21); unknown ids are ignored."""
         slots = np.array([self._slots[number] for number in ids if number in self._slots], np.intp)
+        self._remember(slots)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
         for slot, machine in self._machines(slots):
@@ -214,7 +238,9 @@ class Engine:
         """
         if instance_id not in self._slots:
             raise errors.NotFound("there is no such rule on this asset")
-        [(slot, machine)] = self._machines(np.array([self._slots[instance_id]], np.intp))
+        chosen = np.array([self._slots[instance_id]], np.intp)
+        self._remember(chosen)
+        [(slot, machine)] = self._machines(chosen)
         if not machine.is_open:
             raise errors.Conflict("the alarm is not active")
         machine.clear_by_hand(now_ms)
@@ -230,20 +256,29 @@ class Engine:
             raise errors.Stale("the rules have moved on since this was evaluated")
         if outcome.held is not None:
             self._columns.hold(outcome.held)
+            self._forget_past(outcome.held)
         self._apply(outcome.instance_updates)
         self._version += 1
 
     # How -------------------------------------------------------------------------------------------------------
 
-    def _step(self, rows: sifting.Rows, stepped: Ints, now_ms: int) -> tuple[list[Transition], list[InstanceUpdate]]:
+    def _step(
+        self, rows: sifting.Rows, stepped: Ints, now_ms: int, text: sifting.Texts, *, again: set[int]
+    ) -> tuple[list[Transition], list[InstanceUpdate]]:
         """Lead instances (ascending slots) through their rows, one by one."""
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
         place, *columns = sifting.rows_of(self._columns, rows, stepped)
-        metric, ts_ms, value = (column.tolist() for column in columns)
+        metric, ts_ms, value, origin = (column.tolist() for column in columns)
         bounds = np.searchsorted(place, np.arange(len(stepped) + 1)).tolist()
         for i, (slot, machine) in enumerate(self._machines(stepped)):
             row, end = bounds[i], bounds[i + 1]
+            if slot in again:
+                machine.look_again()
+            if text is not None and not self._compiled[slot].is_plain:
+                for at in range(row, end):
+                    said = text[origin[at]]
+                    value[at] = value[at] if said is None else said
             while row < end:
                 same = row + 1
                 while same < end and ts_ms[same] == ts_ms[row]:
@@ -297,17 +332,81 @@ class Engine:
             if state is not None:
                 at_ms = max(at_ms, state.at_ms)
             columns = (series[block], held_ms[block], value[block], arrived_ms[block], hold_ms[block])
-            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state)
+            if not self._compiled[slot].is_plain:
+                for place, one in enumerate(columns[0]):
+                    if (said := self._columns.text_of(one, columns[1][place])) is not None:
+                        columns[2][place] = said
+            past = [self._pasts.get(one) for one, _ in self._backs.get(slot, ())]
+            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state, past)
             begin = end
 
     def _update(self, slot: int, machine: Machine, now_ms: int) -> InstanceUpdate:
+        plan, before = self._compiled[slot], self._states.get(slot)
+        state = machine.state(before, now_ms)
         return InstanceUpdate(
             slot,
-            machine.state(self._states.get(slot), now_ms),
-            is_steady=machine.is_steady,
+            before if state == before else state,
+            is_steady=plan.is_plain and machine.is_steady,
             wake_ms=machine.wake_ms(),
-            truths=tuple(machine.values.truths[: self._compiled[slot].create_leaves]),
+            truths=tuple(machine.values.truths[: plan.create_leaves]) if plan.is_plain else (),
         )
+
+    # The past --------------------------------------------------------------------------------------------------
+
+    def _look_back(self, instances: Instances, plans: list[Compiled], slots: list[int]) -> None:
+        """Take note of what new instances look back at."""
+        if not any(plan.looks_back for plan in plans):
+            return
+        counts = np.array([len(plan.metrics) for plan in plans], np.int64)[instances.which]
+        ends = np.cumsum(counts).tolist()
+        for slot, which, end in zip(slots, instances.which.tolist(), ends, strict=True):
+            plan = plans[which]
+            if plan.looks_back:
+                series = instances.series[end - len(plan.metrics) : end].tolist()
+                self._backs[slot] = [*zip(series, plan.reach, strict=True)]
+                for number, reach in self._backs[slot]:
+                    self._lookers.setdefault(number, set()).update({slot} if reach else ())
+                    if reach | self._reaches.get(number, Reach()) != self._reaches.get(number):
+                        self._reaches[number] = reach | self._reaches.get(number, Reach())
+                        self._pasts.pop(number, None)
+
+    def _remember(self, slots: Ints, rows: sifting.Rows | None = None) -> None:
+        """Have the past recalled that some instances look back at and that is not known yet."""
+        if not self._backs:
+            return
+        looked_at = {number for slot in slots.tolist() for number, reach in self._backs.get(slot, ()) if reach}
+        missing = sorted(number for number in looked_at if number >= 0 and number not in self._pasts)
+        if not missing:
+            return
+        held_ms = self._columns.series.held_ms[self._columns.slots_of(np.array(missing, np.int64))]
+        since: dict[int, int] = dict(zip(missing, held_ms.tolist(), strict=True))
+        if rows is not None:
+            series, oldest_ms = self._columns.series.id[rows.slot[rows.first]], rows.ts_ms[rows.first]
+            for number, first in zip(series.tolist(), oldest_ms.tolist(), strict=True):
+                if number in since and (since[number] == LONG_AGO or first < since[number]):
+                    since[number] = first
+        wanted = {number: Wanted(self._reaches[number], at) for number, at in since.items() if at != LONG_AGO}
+        found = self._recall(wanted) if wanted else {}
+        self._pasts.update({number: found.get(number, History()) for number in missing})
+
+    def _note_late(self, rows: Ints, series: Int64s, ts_ms: Int64s, value: Floats, text: sifting.Texts) -> Ints:
+        """Let what came late count in windows; return the instances that look back at it."""
+        touched: set[int] = set()
+        for row in rows.tolist() if self._lookers else ():
+            number = int(series[row])
+            touched |= self._lookers.get(number, set())
+            past = self._pasts.get(number)
+            if past is not None:
+                said = None if text is None else text[row]
+                read = float(value[row]) if said is None or not np.isnan(value[row]) else number_of(said)
+                past.note(int(ts_ms[row]), np.nan if read is None else read)
+        return np.array(sorted(touched), np.intp)
+
+    def _forget_past(self, held: HeldColumns) -> None:
+        if self._pasts:
+            for number, ts_ms in zip(held.series.tolist(), held.ts_ms.tolist(), strict=True):
+                if (past := self._pasts.get(number)) is not None:
+                    past.forget(ts_ms, self._reaches[number])
 
     def _outcome(
         self,
@@ -350,6 +449,8 @@ class Engine:
         for slot in slots:
             del self._compiled[slot]
             self._states.pop(slot, None)
+            for number, _ in self._backs.pop(slot, ()):
+                self._lookers[number].discard(slot)
 
     def _take_up(self, states: list[State]) -> None:
         """Go on from states of installed instances, on what their series hold."""
@@ -358,7 +459,7 @@ class Engine:
         updates = []
         for slot, machine in self._machines(np.array(list(by_slot), np.intp)):
             # A comparison that is not latched is left unknown here, so that the first sample that helps is seen.
-            truths = machine.values.create_latches()
+            truths = machine.values.create_latches() if self._compiled[slot].is_plain else ()
             updates.append(
                 InstanceUpdate(slot, by_slot[slot], is_steady=False, wake_ms=machine.wake_ms(), truths=truths)
             )
@@ -382,9 +483,10 @@ def _leaf_table(plans: list[Compiled], which: Int64s) -> tuple[Table, Ints]:
     rows = [
         (leaf.low, leaf.high, leaf.keep_low, leaf.keep_high, 0, leaf.metric, False, False, leaf.is_negated)
         for plan in plans
+        if plan.is_plain
         for leaf in plan.leaves[: plan.create_leaves]
     ]
-    counts = np.array([plan.create_leaves for plan in plans], np.intp)
+    counts = np.array([plan.create_leaves if plan.is_plain else 0 for plan in plans], np.intp)
     ends = np.cumsum(counts)
     _, at = expand((ends - counts)[which], ends[which])
     return np.array(rows, LEAF)[at], counts[which]

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, conditions, roster, standing
+from rules import alarms, conditions, recall, roster, standing
 from rules.engine import Engine
 from rules.episodes import Over, Seen, Sighting
 from rules.models import Alarm, RuleState
@@ -37,7 +37,7 @@ from rules.outcome import (
 )
 from rules.roster import Roster
 from rules.standing import Standing
-from telemetry.readings import Float64s, Int64s
+from telemetry.readings import Float64s, Int64s, Texts
 from telemetry.store import TelemetryStore
 
 _MOST: Final = 20_000
@@ -89,7 +89,7 @@ class Evaluator:
 
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
-        self._engine = Engine()
+        self._engine = Engine(recall.from_store(store))
         if self._mine is not None:
             self._install(session, store, [*map(self._standing.__getitem__, self._of(self._mine))], now)
             return
@@ -185,17 +185,23 @@ class Evaluator:
         # Sorting tells a million apart in a tenth of the time of ``np.unique``.
         ordered = np.sort(series[series >= 0])
         known = store.newest(ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered)
-        if known.text is not None:
-            known = known.select(np.array([text is None for text in known.text]))
+        text = known.text or ()
+        told = {number: said for number, said in zip(known.series.tolist(), text, strict=False) if said is not None}
         # When it arrived is not stored; a live device's readings arrive as they are measured.
         arrived_ms = np.minimum(known.ts_ms, clock.to_ms(now))
-        self._engine.seed(HeldColumns(known.series, known.ts_ms, known.value, arrived_ms))
+        self._engine.seed(HeldColumns(known.series, known.ts_ms, known.value, arrived_ms, told))
 
     # What happens -----------------------------------------------------------------------------------------------
 
-    def evaluate(self, series: Int64s, ts_ms: Int64s, value: Float64s, now_ms: int) -> Outcome:
-        """Evaluate a batch of readings: columns of equal length, texts as NaN; see ``Engine.evaluate``."""
-        return self._engine.evaluate(series, ts_ms, value, now_ms)
+    def evaluate(
+        self, series: Int64s, ts_ms: Int64s, value: Float64s, now_ms: int, text: Texts | None = None
+    ) -> Outcome:
+        """Evaluate a batch of readings: columns of equal length, NaN where it is a text; see ``Engine.evaluate``.
+
+        Raises:
+            kernel.errors.Unavailable: the store does not answer what windows hold; trying again is harmless.
+        """
+        return self._engine.evaluate(series, ts_ms, value, now_ms, text)
 
     def tick(self, now_ms: int) -> Outcome:
         """Run the timers that are due."""
@@ -314,7 +320,7 @@ class Evaluator:
 
 def _said(rule: Standing, evidence: Evidence, metric: str) -> dict[str, Any]:
     values = {sample.metric: sample.value for sample in evidence.samples}
-    limits = [one.limit for one in evidence.limits if one.metric == metric]
+    limits = [one.limit for one in evidence.limits if one.metric == metric and isinstance(one.limit, float | int)]
     return {
         "message": conditions.render(rule.instance.definition.message, values),
         "limit": limits[0] if limits else None,
@@ -335,6 +341,8 @@ def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
                 "deadband": limit.deadband,
                 "from": source,
             }
+            | ({"view": limit.view} if limit.view is not None else {})
+            | ({"other": limit.other} if limit.other is not None else {})
             for limit in evidence.limits
         ],
         "rule_version": rule.version,

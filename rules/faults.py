@@ -34,7 +34,8 @@ _OTHERWISE: Final = i18n.noop("This does not have the form that is needed here."
 _NO_FIELDS: Final = frozenset(
     {
         *("compare", "all", "any", "not", "simple", "duration", "repeating", "by_hand", "automatic", "rule"),
-        *("one", "by_metric", "[key]"),
+        *("between", "among", "boolean", "text", "previous", "difference", "rate", "window"),
+        *("one", "by_metric", "[key]", "[number]", "[metric]"),
     }
 )
 """What pydantic puts into a path beside the names of fields: the member of a union, and that a key is meant."""

@@ -213,7 +213,10 @@ def _checked(
             raise Invalid("There is no such type of asset.", field="asset_type_id")
         type_id = kind.id
     known = types.metrics(session, company_id, [type_id])[type_id]
-    conditions.check_metrics(parsed, {key: _range(metric) for key, metric in known.items() if metric.kind != "text"})
+    ranges = {key: _range(metric) for key, metric in known.items() if metric.kind != "text"}
+    # What tells a state may tell it in words.
+    texts = {key for key, metric in known.items() if metric.kind in {"text", "state"}}
+    conditions.check_metrics(parsed, ranges, texts)
     return parsed
 
 

@@ -4,12 +4,17 @@ Pure and sequential. A ``Machine`` is set up from a state, led through samples a
 and read off as a new state; the engine makes one only for the few instances that a batch concerns.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from rules.compiled import Compiled, Truth
+from rules.computed import Computed
 from rules.conditions import Severity
+from rules.histories import History
+from rules.looks import Value
 from rules.outcome import (
+    LONG_AGO,
     NEVER,
     Alarm,
     Cleared,
@@ -60,8 +65,9 @@ class _Open:
 class Machine:
     """One instance on its way from one state to the next.
 
-    ``values`` is what it holds; ``transitions`` collects what happens. ``_roots``: the answers of the create trees at
-    the last instant, empty before the first. ``_has_run``: something ran, counted or was open at some instant.
+    ``values`` is what it holds, ``past`` by metric what came before it, where the rule looks back; ``transitions``
+    collects what happens. ``_roots``: the answers of the create trees at the last instant, empty before the first.
+    ``_has_run``: something ran, counted or was open at some instant.
     """
 
     __slots__ = (
@@ -80,11 +86,23 @@ class Machine:
         "values",
     )
 
-    def __init__(self, number: int, compiled: Compiled, block: Block, at_ms: int, state: State | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        compiled: Compiled,
+        block: Block,
+        at_ms: int,
+        state: State | None,
+        past: Sequence[History | None] = (),
+    ) -> None:
         self._id = number
         self._compiled = compiled
         self.at_ms = at_ms
-        self.values = Values(compiled, block, at_ms, () if state is None else state.latched)
+        latched = () if state is None else state.latched
+        if compiled.is_plain:
+            self.values = Values(compiled, block, at_ms, latched)
+        else:
+            self.values = Computed(compiled, block, at_ms, latched, past)
         self._streaks = [Running() for _ in compiled.creates]
         self._clearing = Running()
         self._alarm: _Open | None = None
@@ -112,7 +130,7 @@ class Machine:
 
     # Steps -----------------------------------------------------------------------------------------------------
 
-    def sample(self, ts_ms: int, values: Iterable[tuple[int, float]], now_ms: int) -> None:
+    def sample(self, ts_ms: int, values: Iterable[tuple[int, Value]], now_ms: int) -> None:
         """Apply the values of one instant, (metric, value) each, together; timers due by then run first (A6)."""
         at_ms = max(ts_ms, self.at_ms)
         while self.run_next(at_ms):
@@ -137,6 +155,11 @@ class Machine:
         while self.run_next(at_ms):
             pass
         self._run(at_ms, 0, is_edited=True)
+
+    def look_again(self) -> None:
+        """Evaluate the last instant once more, because what came before it is known better now (RUL-7)."""
+        if self.at_ms != LONG_AGO:
+            self._run(self.at_ms, 0)
 
     def clear_by_hand(self, now_ms: int) -> None:
         """Clear the open alarm; counters and timers restart (A20)."""
@@ -239,7 +262,7 @@ class Machine:
         winner: int | None = None
         for i, (create, root) in enumerate(zip(self._compiled.creates, self._roots, strict=True)):
             is_counted = fresh & create.metrics != 0
-            begins_ms = at_ms if is_counted else self.values.newest_ms(create.metrics) if is_edited else None
+            begins_ms = at_ms if is_counted else self._edited_ms(create.metrics) if is_edited else None
             is_true = self._streaks[i].step(create.length, root, at_ms, is_counted=is_counted, begins_ms=begins_ms)
             if is_true and winner is None:
                 winner = i
@@ -250,6 +273,11 @@ class Machine:
         else:
             self._clearing.end()
             self._keep(self._alarm, winner, fresh)
+
+    def _edited_ms(self, metrics: int) -> int:
+        """Return since when an edited rule matches: the newest sample, or now where there are only defaults."""
+        newest_ms = self.values.newest_ms(metrics)
+        return self.at_ms if newest_ms == LONG_AGO else newest_ms
 
     def _watch(self, winner: int | None, fresh: int) -> None:
         if all(streak.began_ms is None for streak in self._streaks):
@@ -331,11 +359,15 @@ class Machine:
             self._peak = None
 
     def _note_peak(self, fresh: int) -> None:
-        if fresh >> self._compiled.lead & 1:
-            self._peak = more_extreme(self._peak, self.values.lead(), self._compiled.peak_sign)
+        value = self.values.lead()
+        if fresh >> self._compiled.lead & 1 and not math.isnan(value):
+            self._peak = more_extreme(self._peak, value, self._compiled.peak_sign)
 
     def _lead_value(self) -> float | None:
-        return self.values.lead() if self.values.is_held(self._compiled.lead, self.at_ms) else None
+        if not self.values.is_held(self._compiled.lead, self.at_ms):
+            return None
+        value = self.values.lead()
+        return None if math.isnan(value) else value
 
     def _evidence(self, winner: int) -> Evidence:
         return Evidence(self.values.samples(self.at_ms), self._compiled.creates[winner].limits)
@@ -377,7 +409,7 @@ def count_steady(state: State, alarm: Alarm, held: Held, *, matches: int, peak: 
         alarm.matched + matches,
         alarm.repeats + matches,
         alarm.metric,
-        held.value,
+        held.value if isinstance(held.value, float) else None,
         peak,
     )
     streaks = tuple([Streak(s.of, s.kind, s.began_ms, s.count + matches) for s in state.streaks])

@@ -5,6 +5,7 @@ commits the outcome to the engine; states are what a restarted engine needs to g
 Times ending in ``_ms`` are device time in milliseconds since 1970 unless a line says otherwise.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.conditions import AlarmDefinition, Severity
+from rules.looks import number_of
 
 HOLD_UNKNOWN_MS = 600_000
 HOLD_FOREVER_MS = 2**60
@@ -89,17 +91,23 @@ class Sample:
 
     metric: str
     ts_ms: int
-    value: float
+    value: float | str
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One comparison of a rule, as it was tested."""
+    """One comparison of a rule, as it was tested.
+
+    ``limit`` in words where it is no number. ``view``: of what, if not of the value itself; ``other``: the metric that
+    the limit is added to.
+    """
 
     metric: str
     operator: str
-    limit: float
+    limit: float | str
     deadband: float
+    view: str | None = None
+    other: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +196,12 @@ Transition = Raised | SeverityChanged | Updated | Cleared
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The newest evaluated sample of one metric; ``arrived_ms`` is server time."""
+    """The newest evaluated sample of one metric; ``arrived_ms`` is server time; None: a value that says nothing."""
 
     metric: str
     series: int
     ts_ms: int
-    value: float
+    value: float | str | None
     arrived_ms: int
 
 
@@ -251,12 +259,16 @@ def load_state(stored: Mapping[str, Any]) -> State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldColumns:
-    """The newest samples of series: four columns of equal length, of two rows of one series the later holding."""
+    """The newest samples of series: four columns of equal length, of two rows of one series the later holding.
+
+    ``text``: what those say in words that do, by series; their value is NaN, or the number that they read as.
+    """
 
     series: NDArray[np.int64]
     ts_ms: NDArray[np.int64]
     value: NDArray[np.float64]
     arrived_ms: NDArray[np.int64]
+    text: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, held: Iterable[Held]) -> "HeldColumns":
@@ -265,9 +277,15 @@ class HeldColumns:
         return cls(
             np.array([h.series for h in found], np.int64),
             np.array([h.ts_ms for h in found], np.int64),
-            np.array([h.value for h in found], np.float64),
+            np.array([_number(h.value) for h in found], np.float64),
             np.array([h.arrived_ms for h in found], np.int64),
+            {h.series: h.value for h in found if isinstance(h.value, str)},
         )
+
+
+def _number(value: float | str | None) -> float:
+    number = math.nan if value is None else number_of(value)
+    return math.nan if number is None else number
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,8 +26,10 @@ from rules.conditions import (
     Severity,
 )
 from rules.faults import DefinitionRefused, Problem, found_by
+from rules.trees import OtherMetric
 
 _NOT_COMPARED = i18n.noop("The rule does not compare {metric}.")
+_NO_NUMBER = i18n.noop("The limit of {metric} is another metric.")
 _SEVERAL_LIMITS = i18n.noop("The rule compares {metric} with several limits.")
 _REVERSED = i18n.noop("{limit:g} comes before {other:g}, the limit of a lesser severity, which then could never win.")
 
@@ -149,6 +151,8 @@ def _unfit(part: str, target: Target, patch: dict[str, float], leaves: list[Comp
             yield Problem(f"{part}s.{target}", _NOT_COMPARED, {"metric": metric})
         elif part == "limit" and len(touched) > 1:
             yield Problem(f"{part}s.{target}", _SEVERAL_LIMITS, {"metric": metric})
+        elif part == "limit" and any(isinstance(leaf.limit, OtherMetric) for leaf in touched):
+            yield Problem(f"{part}s.{target}", _NO_NUMBER, {"metric": metric})
         elif part == "deadband" and any(leaf.operator in {"=", "!="} for leaf in touched) and value:
             yield Problem(f"{part}s.{target}", conditions.DIRECTION_NEEDED)
 
@@ -168,20 +172,20 @@ def _reversed_limits(before: AlarmDefinition, after: AlarmDefinition) -> Iterato
     stands = list(_single_limits(after))
     for i, (worse, leaf) in enumerate(stands):
         for lesser, other in stands[i + 1 :]:
-            if (leaf.metric, leaf.operator[0]) != (other.metric, other.operator[0]):
+            if (leaf.metric, leaf.view, leaf.operator[0]) != (other.metric, other.view, other.operator[0]):
                 continue
             if _beyond(stood[worse], stood[lesser]) and not _beyond(leaf, other):
-                values = {"limit": leaf.limit, "other": other.limit}
+                values = {"limit": leaf.number, "other": other.number}
                 yield Problem(f"limits.{worse.key}", _REVERSED, values)
 
 
 def _single_limits(definition: AlarmDefinition) -> Iterator[tuple[Severity, Comparison]]:
     for severity, rule in definition.create.by_severity():
-        if isinstance(rule.condition, Comparison) and rule.condition.operator[0] in "<>":
-            yield severity, rule.condition
+        leaf = rule.condition
+        if isinstance(leaf, Comparison) and leaf.operator[0] in "<>" and leaf.number is not None:
+            yield severity, leaf
 
 
 def _beyond(worse: Comparison, lesser: Comparison) -> bool:
-    if worse.operator.startswith(">"):
-        return worse.limit >= lesser.limit
-    return worse.limit <= lesser.limit
+    limit, other = worse.number or 0.0, lesser.number or 0.0
+    return limit >= other if worse.operator.startswith(">") else limit <= other

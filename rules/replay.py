@@ -112,7 +112,7 @@ def replay(
 
 def is_plain(plan: Compiled) -> bool:
     """Return whether a plan compares samples and nothing else, so that a tape says where it may turn."""
-    return len(plan.metrics) <= MOST_METRICS
+    return plan.is_plain and len(plan.metrics) <= MOST_METRICS
 
 
 def episodes(transitions: Iterable[Transition], after: State | None) -> tuple[Episode, ...]:
@@ -142,7 +142,7 @@ def _machine(instance: Instance, plan: Compiled, hold_ms: list[int], state: Stat
     block = (
         [-1 if one is None else one.series for one in known],
         [LONG_AGO if one is None else one.ts_ms for one in known],
-        [float("nan") if one is None else one.value for one in known],
+        [one.value if one is not None and isinstance(one.value, float) else float("nan") for one in known],
         [0 if one is None else one.arrived_ms for one in known],
         hold_ms,
     )

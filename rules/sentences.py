@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kernel.i18n import gettext as _
+from kernel.i18n import noop
 from rules import conditions
 from rules.conditions import (
     AlarmDefinition,
@@ -22,6 +23,19 @@ from rules.conditions import (
     Kind,
     Not,
     Repeating,
+)
+from rules.trees import (
+    Among,
+    Between,
+    Boolean,
+    Difference,
+    Leaf,
+    OtherMetric,
+    Previous,
+    Rate,
+    Text,
+    View,
+    Window,
 )
 
 SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤", "=": "=", "!=": "≠"}
@@ -57,20 +71,111 @@ def told(definition: AlarmDefinition, words: Mapping[str, Word]) -> Told:
 def condition(tree: Condition, words: Mapping[str, Word]) -> str:
     """Return a condition tree in words; groups inside groups stand in brackets."""
     match tree:
-        case Comparison():
-            return compared(tree, words)
         case All():
             return _(" and ").join(_bracketed(part, words) for part in tree.of)
         case AnyOf():
             return _(" or ").join(_bracketed(part, words) for part in tree.of)
         case Not():
             return _("not ({condition})", condition=condition(tree.of, words))
+        case leaf:
+            return asked(leaf, words)
+
+
+def asked(leaf: Leaf, words: Mapping[str, Word]) -> str:
+    """Return one comparison in words, with the default that stands for a missing value."""
+    match leaf:
+        case Comparison():
+            name, unit = seen(leaf.metric, leaf.view, words)
+            text = compared(leaf, words)
+        case Between():
+            name, unit = seen(leaf.metric, leaf.view, words)
+            low, high = quantity(leaf.low, unit), quantity(leaf.high, unit)
+            text = _("{what} between {low} and {high}", what=name, low=low, high=high)
+        case Among():
+            name, unit = seen(leaf.metric, leaf.view, words)
+            values = ", ".join(quantity(value, unit) for value in leaf.values)
+            phrase = _("{what} is one of {values}") if leaf.operator == "in" else _("{what} is none of {values}")
+            text = phrase.format(what=name, values=values) + _tolerance(leaf.tolerance, unit)
+        case Boolean():
+            name, unit = seen(leaf.metric, None, words)
+            text = _("{what} is true", what=name) if leaf.wants else _("{what} is not true", what=name)
+        case Text():
+            name, unit = seen(leaf.metric, None, words)
+            values = ", ".join(f"“{text}”" for text in leaf.wanted)
+            text = _(_SAYINGS[leaf.operator], what=name, values=values)
+    return text if leaf.default is None else _("{condition} ({default})", condition=text, default=_default(leaf, unit))
+
+
+_SAYINGS = {
+    "is": noop("{what} is {values}"),
+    "is_not": noop("{what} is not {values}"),
+    "starts": noop("{what} begins with {values}"),
+    "ends": noop("{what} ends with {values}"),
+    "contains": noop("{what} contains {values}"),
+    "not_contains": noop("{what} does not contain {values}"),
+    "in": noop("{what} is one of {values}"),
+    "not_in": noop("{what} is none of {values}"),
+}
 
 
 def compared(leaf: Comparison, words: Mapping[str, Word]) -> str:
     """Return one comparison in words, e.g. ``Temperature ≥ 95 °C``."""
-    word = words.get(leaf.metric, Word(leaf.metric))
-    return f"{word.name} {SIGNS[leaf.operator]} {quantity(leaf.limit, word.unit)}"
+    name, unit = seen(leaf.metric, leaf.view, words)
+    return f"{name} {SIGNS[leaf.operator]} {_limit(leaf.limit, unit, words)}" + _tolerance(leaf.tolerance, unit)
+
+
+def seen(metric: str, view: View | None, words: Mapping[str, Word]) -> tuple[str, str]:
+    """Return what is looked at in words, and its unit."""
+    word = words.get(metric, Word(metric))
+    match view:
+        case None:
+            return word.name, word.unit
+        case Previous():
+            return _("previous {metric}", metric=word.name), word.unit
+        case Difference():
+            return _("change of {metric}", metric=word.name), word.unit
+        case Rate():
+            return _("change of {metric} per minute", metric=word.name), word.unit and f"{word.unit}/min"
+        case Window():
+            over = _("the last {n} samples", n=view.samples) if view.seconds is None else span(view.seconds)
+            name = _(
+                "{figure} of {metric} over {window}", figure=_(_FIGURES[view.function]), metric=word.name, window=over
+            )
+            return name, "" if view.function == "count" else word.unit
+
+
+_FIGURES = {
+    "avg": noop("mean"),
+    "min": noop("least value"),
+    "max": noop("greatest value"),
+    "sum": noop("sum"),
+    "count": noop("number of samples"),
+    "stddev": noop("standard deviation"),
+    "delta": noop("rise"),
+}
+
+
+def _limit(limit: float | OtherMetric, unit: str, words: Mapping[str, Word]) -> str:
+    if not isinstance(limit, OtherMetric):
+        return quantity(limit, unit)
+    other, _unit = seen(limit.metric, None, words)
+    if not limit.plus:
+        return other
+    sign = "+" if limit.plus > 0 else "−"
+    return f"{other} {sign} {quantity(abs(limit.plus), unit)}"
+
+
+def _tolerance(tolerance: float, unit: str) -> str:
+    return f" ± {quantity(tolerance, unit)}" if tolerance else ""
+
+
+def _default(leaf: Leaf, unit: str) -> str:
+    value = leaf.default
+    if isinstance(value, bool):
+        shown = _("true") if value else _("not true")
+    else:
+        shown = value if isinstance(value, str) else quantity(value or 0.0, unit)
+    return _("{value} until there is a value", value=shown)
 
 
 def quantity(number: float, unit: str) -> str:
@@ -124,15 +229,18 @@ def _back(definition: AlarmDefinition, words: Mapping[str, Word]) -> str | None:
     """Return when the least severe rule lets go, deadband included, where that can be said in one comparison."""
     *_worse, (_severity, least) = definition.create.by_severity()
     leaf = least.condition
-    if not isinstance(leaf, Comparison) or leaf.operator not in _BACK:
+    if not isinstance(leaf, Comparison) or leaf.operator not in _BACK or leaf.number is None:
         return None
-    others = [one for _path, tree in definition.conditions() for one in conditions.comparisons(tree)]
-    if any((one.metric, one.operator) != (leaf.metric, leaf.operator) for one in others):
+    asked_too = [one for _path, tree in definition.conditions() for one in conditions.leaves(tree)]
+    others = [(one, one.number) for one in asked_too if isinstance(one, Comparison) and one.number is not None]
+    if len(others) < len(asked_too) or not all(one.is_bare for one, _limit in others):
+        return None
+    if any((one.metric, one.operator) != (leaf.metric, leaf.operator) for one, _limit in others):
         return None
     is_upper = leaf.operator.startswith(">")
-    released = leaf.limit - leaf.deadband if is_upper else leaf.limit + leaf.deadband
+    released = leaf.number - leaf.deadband if is_upper else leaf.number + leaf.deadband
     if any(
-        (one.limit - one.deadband < released) if is_upper else (one.limit + one.deadband > released) for one in others
+        (limit - one.deadband < released) if is_upper else (limit + one.deadband > released) for one, limit in others
     ):
         return None
     word = words.get(leaf.metric, Word(leaf.metric))

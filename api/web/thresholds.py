@@ -78,18 +78,18 @@ def form_of(found: AlarmDefinition) -> ThresholdForm | None:
     rules = list(found.create.by_severity())
     _, first = rules[0]
     leaf = first.condition
-    if not isinstance(leaf, Comparison) or not isinstance(first.kind, Simple | Duration):
+    if not isinstance(leaf, Comparison) or not leaf.is_bare or not isinstance(first.kind, Simple | Duration):
         return None
     if not isinstance(found.clear, Automatic | ByHand):
         return None
     for _, rule in rules[1:]:
         other = rule.condition
-        if not isinstance(other, Comparison) or rule.kind != first.kind:
+        if not isinstance(other, Comparison) or not other.is_bare or rule.kind != first.kind:
             return None
         if (other.metric, other.operator, other.deadband) != (leaf.metric, leaf.operator, leaf.deadband):
             return None
     limits = {
-        f"limit_{severity.key}": f"{rule.condition.limit:.10g}"
+        f"limit_{severity.key}": f"{rule.condition.number:.10g}"
         for severity, rule in rules
         if isinstance(rule.condition, Comparison)
     }

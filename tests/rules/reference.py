@@ -6,9 +6,11 @@ read from the history of all instants since the last clear. Only the words for w
 
 import copy
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from rules.compiled import compile_definition
 from rules.conditions import (
     AlarmDefinition,
     All,
@@ -23,12 +25,28 @@ from rules.conditions import (
     Not,
     Repeating,
     Severity,
-    comparisons,
+    leaves,
 )
 from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Updated
+from rules.trees import (
+    Among,
+    Between,
+    Boolean,
+    Difference,
+    Leaf,
+    OtherMetric,
+    Previous,
+    Rate,
+    Text,
+    View,
+    Window,
+    metrics_of,
+)
 
 Truth = bool | None
 Transition = Raised | SeverityChanged | Updated | Cleared
+Said = float | str | None
+"""What a sample says; None: nothing."""
 
 
 @dataclass
@@ -49,10 +67,17 @@ class Answer:
     count: int
 
 
+class History(dict[int, dict[int, "Said"]]):
+    """What every series ever said; one for all, also for copies of a subject."""
+
+    def __deepcopy__(self, memo: object) -> "History":
+        return self
+
+
 @dataclass
 class Value:
     ts: int
-    value: float
+    value: Said
     arrived: int
 
 
@@ -61,6 +86,7 @@ class Subject:
     """One instance."""
 
     instance: Instance
+    history: History = field(default_factory=History)
     at: int | None = None
     values: dict[str, Value] = field(default_factory=dict)
     memory: dict[tuple[str, int], Truth] = field(default_factory=dict)
@@ -74,6 +100,10 @@ class Subject:
     def definition(self) -> AlarmDefinition:
         return self.instance.definition
 
+    def reads(self, said: Said) -> Said:
+        """Where only numbers are compared, texts are not even remembered."""
+        return as_number(said) if compile_definition(self.definition).is_plain else said
+
     def trees(self) -> dict[str, Condition]:
         found = {severity.key: rule.condition for severity, rule in self.definition.create.by_severity()}
         if isinstance(self.definition.clear, ClearRule):
@@ -84,21 +114,72 @@ class Subject:
 
     def is_held(self, metric: str, at: int) -> bool:
         held = self.values.get(metric)
-        return held is not None and at - held.ts <= self.instance.metrics[metric].hold_ms
+        return held is not None and held.value is not None and at - held.ts <= self.instance.metrics[metric].hold_ms
+
+    def stands_by_default(self, leaf: Leaf) -> bool:
+        return leaf.default is not None and leaf.metric not in self.values
+
+    def speaks(self, leaf: Leaf, at: int) -> bool:
+        first, *others = metrics_of(leaf)
+        is_first = self.stands_by_default(leaf) or self.is_held(first, at)
+        return is_first and all(self.is_held(other, at) for other in others)
 
     def forget_stale(self, at: int) -> None:
         for where, tree in self.trees().items():
-            for number, leaf in enumerate(comparisons(tree)):
-                if not self.is_held(leaf.metric, at):
+            for number, leaf in enumerate(leaves(tree)):
+                if not self.speaks(leaf, at):
                     self.memory[where, number] = None
+                elif self.memory.get((where, number)) is None:
+                    self.memory[where, number] = self.ask(leaf, was_true=False)
 
-    def take(self, metric: str, ts: int, value: float, now: int) -> None:
-        self.values[metric] = Value(ts, value, now)
+    def take(self, values: dict[str, Said], ts: int, now: int) -> None:
+        for metric, value in values.items():
+            self.values[metric] = Value(ts, value, now)
         for where, tree in self.trees().items():
-            for number, leaf in enumerate(comparisons(tree)):
-                if leaf.metric == metric:
+            for number, leaf in enumerate(leaves(tree)):
+                if set(metrics_of(leaf)) & set(values):
                     was_true = self.memory.get((where, number)) is True
-                    self.memory[where, number] = holds(leaf, value, was_true=was_true)
+                    if self.speaks(leaf, ts if self.at is None else max(ts, self.at)):
+                        self.memory[where, number] = self.ask(leaf, was_true=was_true)
+
+    def ask(self, leaf: Leaf, *, was_true: bool) -> Truth:
+        value = leaf.default if self.stands_by_default(leaf) else self.values[leaf.metric].value
+        if isinstance(leaf, Text):
+            return says(leaf, words(value))
+        number = as_number(value)
+        limit = getattr(leaf, "limit", None)
+        if isinstance(limit, OtherMetric):
+            there = as_number(self.values[limit.metric].value)
+            limit = None if there is None else there + limit.plus
+            number = None if there is None else number
+        if getattr(leaf, "view", None) is not None and number is not None and not self.stands_by_default(leaf):
+            number = self.view(leaf.view, leaf.metric)
+        return None if number is None else answers(leaf, number, limit, was_true=was_true)
+
+    def view(self, view: View, metric: str) -> float | None:
+        """Look at the whole history of a series, up to the newest sample that was taken."""
+        watched, held = self.instance.metrics[metric], self.values[metric]
+        known = self.history.get(watched.series, {}) | {held.ts: held.value}
+        numbers = {ts: as_number(said) for ts, said in known.items() if ts <= held.ts}
+        numbers = {ts: number for ts, number in sorted(numbers.items()) if number is not None}
+        if isinstance(view, Window):
+            found = list(numbers.values())
+            if view.samples is not None:
+                found = found[-view.samples :] if len(found) >= view.samples else []
+            else:
+                found = [number for ts, number in numbers.items() if ts >= held.ts - ms(view.seconds)]
+            return figure(view.function, found) if found else None
+        before = max((ts for ts in numbers if ts < held.ts), default=None)
+        if before is None or held.ts - before > watched.hold_ms:
+            return None
+        change = numbers[held.ts] - numbers[before]
+        match view:
+            case Previous():
+                return numbers[before]
+            case Difference():
+                return change
+            case Rate():
+                return change * 60_000 / (held.ts - before)
 
     def root(self, where: str) -> Truth:
         tree = self.trees()[where]
@@ -107,8 +188,6 @@ class Subject:
 
     def walk(self, tree: Condition, where: str, numbers: Iterator[int]) -> Truth:
         match tree:
-            case Comparison():
-                return self.memory.get((where, next(numbers)))
             case Not(of=part):
                 truth = self.walk(part, where, numbers)
                 return None if truth is None else not truth
@@ -118,15 +197,32 @@ class Subject:
             case AnyOf(of=parts):
                 truths = [self.walk(part, where, numbers) for part in parts]
                 return True if True in truths else None if None in truths else False
+            case _:
+                return self.memory.get((where, next(numbers)))
 
     # Instants --------------------------------------------------------------------------------------------------
 
-    def sample(self, ts: int, values: dict[str, float], now: int) -> None:
+    def sample(self, ts: int, values: dict[str, Said], now: int) -> None:
         at = ts if self.at is None else max(ts, self.at)
         self.pass_time(at)
-        for metric, value in values.items():
-            self.take(metric, ts, value, now)
+        self.take(values, ts, now)
         self.run(at, set(values))
+
+    def look_again(self, late: set[int]) -> None:
+        """See what views show now that more is known of some series."""
+        asked = [(w, n, leaf) for w, tree in self.trees().items() for n, leaf in enumerate(leaves(tree))]
+        seen = [one for one in asked if getattr(one[2], "view", None) is not None]
+        if self.at is None or not {self.series(leaf.metric) for _, _, leaf in seen} & late:
+            return
+        for where, number, leaf in seen:
+            if self.speaks(leaf, self.at):
+                was_true = self.memory.get((where, number)) is True
+                self.memory[where, number] = self.ask(leaf, was_true=was_true)
+        self.run(self.at, set())
+
+    def series(self, metric: str) -> int | None:
+        watched = self.instance.metrics.get(metric)
+        return None if watched is None else watched.series
 
     def pass_time(self, until: int) -> None:
         if self.at is not None:
@@ -157,7 +253,7 @@ class Subject:
         roots = {}
         answers = {}
         for severity, rule in self.definition.create.by_severity():
-            metrics = {leaf.metric for leaf in comparisons(rule.condition)}
+            metrics = named(rule.condition)
             roots[severity] = self.root(severity.key)
             looks = self.looks.setdefault(severity, [])
             looks.append(Look(at, roots[severity], bool(fresh & metrics)))
@@ -197,14 +293,16 @@ class Subject:
 
     def lead(self, useful: list[Severity]) -> str | None:
         rules = dict(self.definition.create.by_severity())
-        return next(comparisons(rules[useful[0]].condition)).metric if useful else None
+        return next(leaves(rules[useful[0]].condition)).metric if useful else None
 
     def note_peak(self, useful: list[Severity]) -> None:
         rules = dict(self.definition.create.by_severity())
         condition = rules[useful[0]].condition
-        leaf = next(comparisons(condition))
-        value = self.values[leaf.metric].value
-        direction = {">": 1, "<": -1}.get(leaf.operator[0], 0) * (-1) ** nots_before_first(condition)
+        leaf = next(leaves(condition))
+        value = as_number(self.values[leaf.metric].value)
+        if value is None:
+            return
+        direction = toward(leaf) * (-1) ** nots_before_first(condition)
         if self.peak is None or not direction:
             self.peak = value
         else:
@@ -213,8 +311,8 @@ class Subject:
     # The alarm -------------------------------------------------------------------------------------------------
 
     def begin(self, winner: Severity, found: Answer, at: int, fresh: set[str], useful: list[Severity]) -> None:
-        metrics = {leaf.metric for leaf in comparisons(dict(self.definition.create.by_severity())[winner].condition)}
-        newest = max(self.values[m].ts for m in metrics if m in self.values)
+        metrics = named(dict(self.definition.create.by_severity())[winner].condition)
+        newest = max((self.values[m].ts for m in metrics if m in self.values), default=-math.inf)
         lead = self.lead(useful)
         self.alarm = Alarm(
             severity=winner,
@@ -225,20 +323,20 @@ class Subject:
             matched=max(1, found.count),
             repeats=found.count,
             metric=lead,
-            value=self.values[lead].value if self.is_held(lead, at) else None,
+            value=as_number(self.values[lead].value) if self.is_held(lead, at) else None,
             peak=self.peak,
         )
         if "clear" in self.trees():
-            for number, leaf in enumerate(comparisons(self.trees()["clear"])):
+            for number, leaf in enumerate(leaves(self.trees()["clear"])):
                 if self.memory.get(("clear", number)) is not None:
-                    self.memory["clear", number] = holds(leaf, self.values[leaf.metric].value, was_true=False)
+                    self.memory["clear", number] = self.ask(leaf, was_true=False)
         self.told.append(Raised(self.instance.id, at, self.alarm, self.evidence(winner, at)))
 
     def keep(
         self, winner: Severity, found: Answer, root: Truth, at: int, fresh: set[str], useful: list[Severity]
     ) -> None:
         rules = dict(self.definition.create.by_severity())
-        is_match = root is True and bool(fresh & {leaf.metric for leaf in comparisons(rules[winner].condition)})
+        is_match = root is True and bool(fresh & named(rules[winner].condition))
         before = self.alarm.severity
         lead = self.lead(useful)
         if is_match:
@@ -249,7 +347,7 @@ class Subject:
                 matched=self.alarm.matched + 1,
                 last_seen_ms=at,
                 repeats=found.count,
-                value=self.values[lead].value if self.is_held(lead, at) else None,
+                value=as_number(self.values[lead].value) if self.is_held(lead, at) else None,
                 peak=self.peak,
             )
         if winner != before:
@@ -269,7 +367,7 @@ class Subject:
                 self.asked.append(Look(at, quiet, is_counted=False))
                 found = answer(Duration(type="duration", seconds=delay), self.asked, begins_only_by_sample=False)
             case ClearRule(kind=kind, condition=condition):
-                is_counted = bool(fresh & {leaf.metric for leaf in comparisons(condition)})
+                is_counted = bool(fresh & named(condition))
                 self.asked.append(Look(at, self.root("clear"), is_counted))
                 found = answer(kind, self.asked, begins_only_by_sample=False)
         if found.is_true:
@@ -298,18 +396,26 @@ class Subject:
 
     def evidence(self, severity: Severity, at: int) -> Evidence:
         rule = dict(self.definition.create.by_severity())[severity]
-        limits = [Limit(c.metric, c.operator, c.limit, c.deadband) for c in comparisons(rule.condition)]
-        return Evidence(self.samples(at), tuple(limits))
+        return Evidence(self.samples(at), tuple(limit for leaf in leaves(rule.condition) for limit in limits(leaf)))
 
 
 class Reference:
     """All instances, and the newest sample of each series."""
 
     def __init__(self, instances: list[Instance]) -> None:
-        self.subjects = {instance.id: Subject(instance) for instance in instances}
-        self.newest: dict[int, tuple[int, float]] = {}
+        self.history = History()
+        self.subjects = {instance.id: Subject(instance, self.history) for instance in instances}
+        self.newest: dict[int, tuple[int, Said]] = {}
+        # Where nobody looks at texts, what is no number is nothing.
+        self.worded = {
+            watched.series
+            for instance in instances
+            if not compile_definition(instance.definition).is_plain
+            for metric, watched in instance.metrics.items()
+            if metric in instance.definition.metrics()
+        }
 
-    def evaluate(self, rows: list[tuple[int, int, float]], now: int) -> tuple[list[Transition], int, int]:
+    def evaluate(self, rows: list[tuple[int, int, Said]], now: int) -> tuple[list[Transition], int, int]:
         """Take (series, time, value) rows; return what happened, how many were late and how many repeated."""
         watched = {
             watched.series
@@ -317,7 +423,13 @@ class Reference:
             for metric, watched in subject.instance.metrics.items()
             if metric in subject.definition.metrics()
         }
-        rows = [row for row in rows if row[0] in watched and math.isfinite(row[2])]
+        rows = [
+            (series, ts, value if series in self.worded else as_number(value))
+            for series, ts, value in rows
+            if series in watched and value not in (math.inf, -math.inf)
+        ]
+        for series, ts, value in rows:
+            self.history.setdefault(series, {})[ts] = value
         wanted = {(series, ts): value for series, ts, value in rows}
         late = sum(1 for series, ts, _ in rows if ts < self.newest.get(series, (-math.inf, 0))[0])
         taken = {
@@ -325,16 +437,18 @@ class Reference:
             for (series, ts), value in wanted.items()
             if ts >= self.newest.get(series, (-math.inf, 0))[0] and self.newest.get(series) != (ts, value)
         }
+        late_series = {series for series, ts, _ in rows if ts < self.newest.get(series, (-math.inf, 0))[0]}
         for subject in self.subjects.values():
+            subject.look_again(late_series)
             for instant in sorted({ts for _, ts in taken}):
                 values = {
-                    metric: taken[w.series, instant]
+                    metric: subject.reads(taken[w.series, instant])
                     for metric, w in subject.instance.metrics.items()
                     if (w.series, instant) in taken and metric in subject.definition.metrics()
                 }
                 if values:
                     subject.sample(instant, values, now)
-        for (series, ts), value in sorted(taken.items()):
+        for (series, ts), value in sorted(taken.items(), key=lambda item: item[0]):
             self.newest[series] = (ts, value)
         return self.listen(), late, len(rows) - late - len(taken)
 
@@ -357,21 +471,110 @@ class Reference:
         return heard
 
 
-def holds(leaf: Comparison, value: float, *, was_true: bool) -> bool:
+def named(condition: Condition) -> set[str]:
+    return {metric for leaf in leaves(condition) for metric in metrics_of(leaf)}
+
+
+def limits(leaf: Leaf) -> list[Limit]:
+    seen = getattr(leaf, "view", None)
+    view = getattr(seen, "function", None) or getattr(seen, "type", None)
+    told: list[tuple[str, float | str, float, str | None, str | None]] = []
+    match leaf:
+        case Text():
+            told = [(leaf.operator, ", ".join(leaf.values or [leaf.value]), 0.0, None, None)]
+        case Boolean():
+            told = [(leaf.operator, str(leaf.value).lower(), 0.0, None, None)]
+        case Between():
+            told = [(">=", leaf.low, leaf.deadband, view, None), ("<=", leaf.high, leaf.deadband, view, None)]
+        case Among():
+            told = [(leaf.operator, ", ".join(f"{one:g}" for one in leaf.values), 0.0, view, None)]
+        case Comparison(limit=OtherMetric(metric=other, plus=plus)):
+            told = [(leaf.operator, plus, leaf.deadband, view, other)]
+        case Comparison():
+            told = [(leaf.operator, leaf.limit, leaf.deadband, view, None)]
+    return [Limit(leaf.metric, *one) for one in told]
+
+
+def as_number(said: Said) -> float | None:
+    if not isinstance(said, str):
+        return said
+    try:
+        number = float(said.replace("_", "?"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def words(said: Said) -> str:
+    return said if isinstance(said, str) else f"{said:g}"
+
+
+def says(leaf: Text, text: str) -> bool:
+    wanted = [leaf.value] if leaf.values is None else list(leaf.values)
+    if leaf.ignore_case:
+        text, wanted = text.lower(), [one.lower() for one in wanted]
+    positive = leaf.operator.removeprefix("not_").removesuffix("_not")
+    answer = {
+        "is": text == wanted[0],
+        "starts": text.startswith(wanted[0]),
+        "ends": text.endswith(wanted[0]),
+        "contains": wanted[0] in text,
+        "in": text in wanted,
+    }[positive]
+    return answer == (positive == leaf.operator)
+
+
+def figure(function: str, found: list[float]) -> float:
+    return {
+        "avg": lambda: sum(found) / len(found),
+        "min": lambda: min(found),
+        "max": lambda: max(found),
+        "sum": lambda: sum(found),
+        "count": lambda: len(found),
+        "stddev": lambda: statistics.pstdev(found),
+        "delta": lambda: found[-1] - found[0],
+    }[function]()
+
+
+def toward(leaf: Leaf) -> int:
+    """Which way is worse: 1 up, -1 down, 0 neither."""
+    if isinstance(leaf, Boolean):
+        return 1 if leaf.value == (leaf.operator == "is") else -1
+    if not isinstance(leaf, Comparison):
+        return 0
+    if leaf.view is not None and getattr(leaf.view, "function", None) not in {"avg", "min", "max", "sum"}:
+        return 0
+    return {">": 1, "<": -1}.get(leaf.operator[0], 0)
+
+
+def answers(leaf: Leaf, number: float, limit: float | None, *, was_true: bool) -> bool:
+    match leaf:
+        case Boolean():
+            return (number > 0) == (leaf.value == (leaf.operator == "is"))
+        case Between():
+            moved = leaf.deadband if was_true else 0.0
+            return leaf.low - moved <= number <= leaf.high + moved
+        case Among():
+            is_in = any(abs(number - one) <= leaf.tolerance for one in leaf.values)
+            return is_in == (leaf.operator == "in")
+    return holds(leaf, number, limit, was_true=was_true)
+
+
+def holds(leaf: Comparison, value: float, limit: float, *, was_true: bool) -> bool:
     moved = leaf.deadband if was_true else 0.0
     match leaf.operator:
         case ">":
-            return value > leaf.limit - moved
+            return value > limit - moved
         case ">=":
-            return value >= leaf.limit - moved
+            return value >= limit - moved
         case "<":
-            return value < leaf.limit + moved
+            return value < limit + moved
         case "<=":
-            return value <= leaf.limit + moved
+            return value <= limit + moved
         case "=":
-            return value == leaf.limit
+            return abs(value - limit) <= leaf.tolerance
         case _:
-            return value != leaf.limit
+            return abs(value - limit) > leaf.tolerance
 
 
 def ms(seconds: float) -> int:
@@ -422,9 +625,9 @@ def answer(kind: Kind, looks: list[Look], *, begins_only_by_sample: bool) -> Ans
 
 def nots_before_first(tree: Condition) -> int:
     match tree:
-        case Comparison():
-            return 0
         case Not(of=part):
             return 1 + nots_before_first(part)
         case All(of=parts) | AnyOf(of=parts):
             return nots_before_first(parts[0])
+        case _:
+            return 0

@@ -181,8 +181,9 @@ def test_RUL_11_unknown_metrics_and_a_deadband_wider_than_the_range_are_refused(
     with pytest.raises(DefinitionRefused) as refused:
         conditions.check_metrics(definition, {"temperature": (0, 4), "humidity": None})
     assert {problem.field for problem in refused.value.problems} == {
-        "create.critical.condition.metric",
-        "create.critical.condition.deadband",
+        "create.critical.condition.of.1.of.of.0.metric",
+        "create.critical.condition.of.1.of.of.1.metric",
+        "create.critical.condition.of.0.deadband",
     }
 
 

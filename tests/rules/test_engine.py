@@ -134,7 +134,7 @@ def test_late_repeated_and_unusable_rows_are_counted_and_not_evaluated() -> None
     rows = [(1, 5, 60), (1, 10, 40), (9, 11, 60), (1, 11, 41), (1, 11, 41), (1, 12, np.nan), (1, 12, np.inf)]
     outcome = probe.evaluate(rows, 12)
     assert outcome.late_rows.tolist() == [0]
-    assert (outcome.evaluated, outcome.late, outcome.duplicates, outcome.unusable) == (1, 1, 2, 2)
+    assert (outcome.evaluated, outcome.late, outcome.duplicates, outcome.unusable) == (2, 1, 2, 1)
     assert outcome.transitions == ()
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from kernel import errors
 from rules import conditions
 from rules.engine import Engine
+from rules.histories import History, Wanted
 from rules.outcome import (
     HOLD_FOREVER_MS,
     Held,
@@ -24,9 +26,9 @@ from rules.outcome import (
     dump_state,
     load_state,
 )
-from tests.rules.reference import Reference, Transition
+from tests.rules.reference import Reference, Said, Transition, as_number
 
-Batch = list[tuple[int, int, float]]
+Batch = list[tuple[int, int, Said]]
 
 START = 1_000
 SERIES = (1, 2, 3)
@@ -51,8 +53,65 @@ def comparison(draw: Any) -> dict[str, Any]:
     return found
 
 
-trees = st.recursive(
+views = st.one_of(
+    st.just({"type": "previous"}),
+    st.just({"type": "difference"}),
+    st.builds(
+        lambda function, bound: {"type": "window", "function": function, **bound},
+        st.sampled_from(["avg", "min", "max", "sum", "count", "delta"]),
+        st.sampled_from([{"seconds": 0.004}, {"seconds": 0.03}, {"samples": 2}, {"samples": 4}]),
+    ),
+)
+
+
+metrics = st.sampled_from("aab")
+defaults = st.sampled_from([{}, {}, {"default": 3}])
+others = st.builds(lambda metric, plus: {"metric": metric, "plus": plus}, metrics, st.sampled_from([0, 1, -2]))
+questions = st.one_of(
     comparison(),
+    st.builds(lambda leaf, default: leaf | default, comparison(), defaults),
+    # What a view remembers of a late sample that it saw before it ran is beside the point here.
+    st.builds(lambda leaf, view, more: leaf | {"view": view, "deadband": 0} | more, comparison(), views, defaults),
+    st.builds(lambda leaf, limit, default: leaf | {"limit": limit} | default, comparison(), others, defaults),
+    st.builds(
+        lambda metric, low, wide, deadband, default: (
+            {"type": "between", "metric": metric, "low": low, "high": low + wide} | {"deadband": deadband} | default
+        ),
+        metrics,
+        limits,
+        st.integers(0, 3),
+        st.integers(0, 1),
+        defaults,
+    ),
+    st.builds(
+        lambda metric, operator, values, tolerance: (
+            {"type": "among", "metric": metric, "operator": operator} | {"values": values, "tolerance": tolerance}
+        ),
+        metrics,
+        st.sampled_from(["in", "not_in"]),
+        st.lists(limits, min_size=1, max_size=3),
+        st.integers(0, 1),
+    ),
+    st.builds(
+        lambda metric, operator, value: {"type": "boolean", "metric": metric, "operator": operator, "value": value},
+        metrics,
+        st.sampled_from(["is", "is_not"]),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda metric, operator, value: (
+            {"type": "text", "metric": metric, "operator": operator}
+            | ({"values": [value, "2"]} if operator.endswith("in") else {"value": value})
+        ),
+        metrics,
+        st.sampled_from(["is", "is_not", "starts", "ends", "contains", "not_contains", "in", "not_in"]),
+        st.sampled_from(["on", "o", "3"]),
+    ),
+)
+
+
+trees = st.recursive(
+    st.one_of(comparison(), questions),
     lambda inner: st.one_of(
         st.builds(lambda of: {"type": "all", "of": of}, st.lists(inner, min_size=1, max_size=3)),
         st.builds(lambda of: {"type": "any", "of": of}, st.lists(inner, min_size=1, max_size=3)),
@@ -97,7 +156,8 @@ def instances(draw: Any) -> list[Instance]:
     return made
 
 
-rows = st.lists(st.tuples(st.sampled_from(SERIES), st.integers(-4, 12), st.integers(0, 7)), max_size=8)
+said = st.one_of(*[st.integers(0, 7).map(float)] * 8, st.sampled_from([None, "on", "oN", "21"]))
+rows = st.lists(st.tuples(st.sampled_from(SERIES), st.integers(-4, 12), said), max_size=8)
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["batch", "batch", "batch", "crash", "repeat"]), st.integers(0, 15), rows),
@@ -116,12 +176,24 @@ class World:
         self.is_seeded = is_seeded
         self.stored: dict[int, str] = {}
         self.known: dict[int, Held] = {}
-        self.engine = Engine()
+        self.readings: dict[int, dict[int, Said]] = {}
+        self.engine = Engine(self.recall)
         self.engine.install(installed)
 
+    def recall(self, wanted: Mapping[int, Wanted]) -> dict[int, History]:
+        found = {}
+        for series in wanted:
+            numbers = {ts: as_number(said) for ts, said in self.readings.get(series, {}).items()}
+            numbers = {ts: number for ts, number in numbers.items() if number is not None}
+            found[series] = History(np.array([*numbers], np.int64), np.array([*numbers.values()], np.float64))
+        return found
+
     def evaluate(self, batch: Batch, now: int) -> Outcome:
-        outcome = self.engine.evaluate(*columns(batch), now)
-        assert self.engine.evaluate(*columns(batch), now) == outcome, "dropped outcomes leave no trace"
+        for series, ts, value in batch:
+            self.readings.setdefault(series, {})[ts] = value
+        *numbers, text = columns(batch)
+        outcome = self.engine.evaluate(*numbers, now, text)
+        assert self.engine.evaluate(*numbers, now, text) == outcome, "dropped outcomes leave no trace"
         return outcome
 
     def commit(self, outcome: Outcome) -> None:
@@ -134,11 +206,13 @@ class World:
         held = self.engine.held()
         for series, *row in zip(held.series, held.ts_ms, held.value, held.arrived_ms, strict=True):
             if series not in self.known or row[0] >= self.known[series].ts_ms:
-                self.known[series] = Held("", int(series), *(column.item() for column in row))
+                ts, value, arrived = (column.item() for column in row)
+                said = held.text.get(int(series), None if np.isnan(value) else value)
+                self.known[series] = Held("", int(series), ts, said, arrived)
 
     def restart(self) -> None:
         held = self.engine.held()
-        self.engine = Engine()
+        self.engine = Engine(self.recall)
         self.engine.install(self.installed)
         if not self.is_seeded:
             self.engine.hold(held)
@@ -150,9 +224,11 @@ class World:
         return max((held.ts_ms for held in self.known.values()), default=0)
 
 
-def columns(batch: Batch) -> tuple[Any, Any, Any]:
-    series, ts, value = zip(*batch, strict=True) if batch else ((), (), ())
-    return np.array(series, np.int64), np.array(ts, np.int64), np.array(value, np.float64)
+def columns(batch: Batch) -> tuple[Any, Any, Any, Any]:
+    series, ts, said = zip(*batch, strict=True) if batch else ((), (), ())
+    text = [one if isinstance(one, str) else None for one in said]
+    value = [one if isinstance(one, float) else np.nan for one in said]
+    return np.array(series, np.int64), np.array(ts, np.int64), np.array(value, np.float64), text if any(text) else None
 
 
 def in_order(transitions: Any) -> list[Transition]:
@@ -164,7 +240,7 @@ def walk(world: World, reference: Reference, taken: list[tuple[str, int, Any]], 
     now = START
     for verb, later, offsets in taken:
         now += later
-        batch = [(series, now + offset, float(value)) for series, offset, value in offsets]
+        batch = [(series, now + offset, value) for series, offset, value in offsets]
         if world.is_seeded:
             # After a crash nobody knows what was evaluated of the newest values, so only what is newer is judged.
             batch = [row for row in batch if row[1] > world.newest()]
@@ -234,12 +310,38 @@ def test_the_columnar_engine_says_what_the_plain_evaluator_says(
         event(word)
 
 
-LIVES = 40
+LIVES = 60
 """Each is a long, eventful life; together they take a few seconds."""
+WORDED = 0.03
+"""How many samples say no number."""
+RICH = 0.2
+"""How many comparisons are more than a number and a limit: with few of them, some instances have none."""
+
+
+def random_question(rng: random.Random) -> dict[str, Any]:
+    metric, operator = rng.choice("aab"), rng.choice([">", ">=", "<", "<="])
+    window = {"type": "window", "function": rng.choice(["avg", "min", "max", "sum", "count", "delta", "stddev"])}
+    window |= rng.choice([{"seconds": 0.006}, {"seconds": 0.02}, {"samples": 3}])
+    compare = {"type": "compare", "metric": metric, "operator": operator}
+    return rng.choice(
+        [
+            compare | {"limit": rng.randint(1, 4) + 0.37, "view": window},
+            compare | {"limit": rng.choice([-20_000, 20_000, 30_000]), "view": {"type": "rate"}},
+            compare | {"limit": rng.randint(-1, 2), "view": {"type": rng.choice(["difference", "previous"])}},
+            compare | {"limit": {"metric": "b", "plus": rng.randint(-1, 1)}, "deadband": rng.choice([0, 1])},
+            compare | {"limit": rng.randint(1, 4), "default": 3},
+            {"type": "between", "metric": metric, "low": 2, "high": 4, "deadband": rng.choice([0, 1])},
+            {"type": "among", "metric": metric, "operator": rng.choice(["in", "not_in"]), "values": [1, 4]},
+            {"type": "boolean", "metric": metric, "operator": "is", "value": rng.choice([True, False])},
+            {"type": "text", "metric": metric, "operator": "in", "values": ["on", "2"]},
+        ]
+    )
 
 
 def random_tree(rng: random.Random, depth: int = 2) -> dict[str, Any]:
     kind = rng.choice(["compare"] * 4 + ["all", "any", "not"]) if depth else "compare"
+    if kind == "compare" and rng.random() < RICH:
+        return random_question(rng)
     if kind == "compare":
         found = {"type": kind, "metric": rng.choice("aaab"), "operator": rng.choice([">", ">=", ">=", "<", "<=", "!="])}
         found["limit"] = rng.randint(1, 5)
@@ -283,7 +385,11 @@ def random_steps(rng: random.Random) -> list[tuple[str, int, Any]]:
     taken = []
     for _ in range(30):
         rows = [
-            (rng.choice(SERIES), rng.choice([-6, -3, 0, 1, 2, 3, 5, 8]), rng.randint(0, 6))
+            (
+                rng.choice(SERIES),
+                rng.choice([-6, -3, 0, 1, 2, 3, 5, 8]),
+                float(rng.randint(0, 6)) if rng.random() > WORDED else rng.choice(["on", "oN", "21", None]),
+            )
             for _ in range(rng.randint(1, 6))
         ]
         taken.append((rng.choice(verbs), rng.choice([0, 1, 2, 4, 6, 20]), rows))

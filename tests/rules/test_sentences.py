@@ -60,6 +60,40 @@ def in_chinese() -> Iterator[None]:
             None,
             "Temperature ≥ 95 °C and (Pressure < 2 bar or Running = 0)",
         ),
+        (leaf(operator="=", limit=5) | {"tolerance": 0.5}, None, "Temperature = 5 °C ± 0.5 °C"),
+        (leaf() | {"default": 20.0}, None, "Temperature ≥ 95 °C (20 °C until there is a value)"),
+        (leaf() | {"limit": {"metric": "outlet", "plus": 5.0}}, None, "Temperature ≥ outlet + 5 °C"),
+        (leaf() | {"limit": {"metric": "outlet", "plus": -5.0}}, None, "Temperature ≥ outlet − 5 °C"),
+        (leaf() | {"view": {"type": "previous"}}, None, "previous Temperature ≥ 95 °C"),
+        (leaf() | {"view": {"type": "difference"}}, None, "change of Temperature ≥ 95 °C"),
+        (leaf(limit=2) | {"view": {"type": "rate"}}, None, "change of Temperature per minute ≥ 2 °C/min"),
+        (
+            leaf() | {"view": {"type": "window", "function": "avg", "seconds": 600.0}},
+            None,
+            "mean of Temperature over 10 min ≥ 95 °C",
+        ),
+        (
+            leaf("running", ">", 3) | {"view": {"type": "window", "function": "count", "samples": 5}},
+            None,
+            "number of samples of Running over the last 5 samples > 3",
+        ),
+        ({"type": "between", "metric": "pressure", "low": 2.0, "high": 4.0}, None, "Pressure between 2 bar and 4 bar"),
+        (
+            {"type": "among", "metric": "running", "operator": "not_in", "values": [1.0, 3.0]},
+            None,
+            "Running is none of 1, 3",
+        ),
+        ({"type": "boolean", "metric": "running", "operator": "is_not", "value": True}, None, "Running is not true"),
+        (
+            {"type": "text", "metric": "mode", "operator": "starts", "value": "E4", "default": "ok"},
+            None,
+            "mode begins with “E4” (ok until there is a value)",
+        ),
+        (
+            {"type": "text", "metric": "mode", "operator": "in", "values": ["run", "idle"]},
+            None,
+            "mode is one of “run”, “idle”",
+        ),
     ],
 )
 def test_a_rule_reads_as_a_sentence(condition: dict[str, Any], kind: dict[str, Any] | None, sentence: str) -> None:
@@ -120,3 +154,11 @@ def test_a_rule_reads_in_chinese() -> None:
     said = told({"critical": rule}, {"type": "automatic"})
     assert said.create == (("critical", "Temperature ≥ 95 °C，持续 1 分钟"),)
     assert said.clear == "Temperature < 90 °C 时自动恢复"
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_what_a_rule_looks_at_reads_in_chinese() -> None:
+    mean = leaf() | {"view": {"type": "window", "function": "avg", "seconds": 600.0}}
+    mode = {"type": "text", "metric": "mode", "operator": "not_in", "values": ["run", "idle"]}
+    said = told({"critical": {"condition": {"type": "all", "of": [mean, mode]}}})
+    assert said.create == (("critical", "Temperature 在 10 分钟 内的平均值 ≥ 95 °C 且 mode 不属于 “run”, “idle”"),)

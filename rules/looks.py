@@ -1,0 +1,153 @@
+"""What a comparison looks at where it is not just the number that one metric holds: a number at an instant, or none.
+
+For ``rules.compiled``, which makes them, and ``rules.computed``, which asks them. Every look comes to one number, so
+that the same interval tests them all; what a text says comes to 1 where it is as wanted, and to 0 where not.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from rules.histories import History, Reach
+from rules.trees import Difference, Previous, Rate, Text, View, Window
+
+Value = float | str
+_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_EXACT: Final = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The sample a view is taken at, and what came before it."""
+
+    history: History
+    ts_ms: int
+    value: float
+    hold_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a comparison looks at. ``metrics`` must all speak; the first is the one it is about.
+
+    ``view``: of that metric, from its history. ``test``: of what it says in words. ``less``: the number of the second
+    metric is taken off. ``default``: the number while the first metric has none yet. ``is_directed``: whether more of
+    the metric is more of the number.
+    """
+
+    metrics: tuple[int, ...]
+    view: View | None = None
+    test: Callable[[str], bool] | None = None
+    default: float | None = None
+    is_directed: bool = True
+
+    @property
+    def reach(self) -> Reach:
+        """How far back it looks."""
+        return reach(self.view)
+
+    def number(self, values: tuple[Value, ...], past: Callable[[], Past]) -> float | None:
+        """Return the number for what the metrics hold, None where there is none."""
+        if self.test is not None:
+            return float(self.test(text_of(values[0])))
+        found = number_of(values[0])
+        if found is not None and self.view is not None:
+            found = viewed(self.view, past())
+        for other in values[1:]:
+            less = number_of(other)
+            found = None if found is None or less is None else found - less
+        return found
+
+
+def reach(view: View | None) -> Reach:
+    """Return how far back a view looks."""
+    match view:
+        case None:
+            return Reach()
+        case Window(samples=int(count)):
+            return Reach(samples=count)
+        case Window(seconds=seconds):
+            return Reach(ms=round(1000 * (seconds or 0)))
+        case _:
+            return Reach(samples=2)
+
+
+def viewed(view: View, past: Past) -> float | None:
+    """Return what a view shows at a sample, None where too little is known."""
+    match view:
+        case Window():
+            return _over_window(view, past)
+        case Previous() | Difference() | Rate():
+            before = past.history.before(past.ts_ms)
+            # What is older than a value speaks is not known to have held until now (A8).
+            if before is None or past.ts_ms - before[0] > past.hold_ms:
+                return None
+            if isinstance(view, Previous):
+                return before[1]
+            change = past.value - before[1]
+            if isinstance(view, Rate):
+                change = change * 60_000 / (past.ts_ms - before[0])
+            return change if math.isfinite(change) else None
+
+
+def _over_window(view: Window, past: Past) -> float | None:
+    if view.samples is not None:
+        values = past.history.newest(past.ts_ms, view.samples)
+    else:
+        values = past.history.within(past.ts_ms, round(1000 * (view.seconds or 0)))
+    if values is None or not len(values):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        match view.function:
+            case "avg":
+                found = float(values.sum()) / len(values)
+            case "min":
+                found = float(values.min())
+            case "max":
+                found = float(values.max())
+            case "sum":
+                found = float(values.sum())
+            case "count":
+                found = float(len(values))
+            case "stddev":
+                found = float(values.std())
+            case "delta":
+                found = float(values[-1]) - float(values[0])
+    return found if math.isfinite(found) else None
+
+
+def number_of(value: Value) -> float | None:
+    """Return a value as a number; a text that reads as one is one (A3)."""
+    if isinstance(value, str):
+        found = float(value) if _NUMBER.fullmatch(value) else math.nan
+        return found if math.isfinite(found) else None
+    return value
+
+
+def text_of(value: Value) -> str:
+    """Return a value in words: a whole number without a point, others as short as they can be told apart."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
+
+
+def text_test(leaf: Text) -> Callable[[str], bool]:
+    """Return the positive question that a comparison of texts asks; *not* is the opposite of its answer."""
+    wanted = tuple(_plain(text, leaf) for text in leaf.wanted)
+    match leaf.operator:
+        case "is" | "is_not" | "in" | "not_in":
+            return lambda text: _plain(text, leaf) in wanted
+        case "starts":
+            return lambda text: _plain(text, leaf).startswith(wanted)
+        case "ends":
+            return lambda text: _plain(text, leaf).endswith(wanted)
+        case "contains" | "not_contains":
+            return lambda text: wanted[0] in _plain(text, leaf)
+
+
+def _plain(text: str, leaf: Text) -> str:
+    return text.casefold() if leaf.ignore_case else text

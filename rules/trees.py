@@ -1,0 +1,297 @@
+"""Condition trees as they stand in JSON: groups, and what one comparison may look at.
+
+For ``rules.conditions``, whose definitions hold them. A comparison looks at what a metric holds, or at a view of it
+(its change, its rate, a window of it), and asks one question that can be true, false or unknown.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+
+from kernel import i18n
+
+DIRECTION_NEEDED: Final = i18n.noop("A deadband needs a limit with a direction: >, >=, < or <=.")
+LONGEST_WINDOW_S: Final = 30 * 86_400
+MOST_SAMPLES: Final = 100_000
+"""A window reaches back 30 days and over 100,000 samples at most."""
+
+Metric = Annotated[str, StringConstraints(pattern=r"^[^\s${}][^${}]*$", max_length=80)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Operator = Literal[">", ">=", "<", "<=", "=", "!="]
+Words = Annotated[str, StringConstraints(max_length=1000)]
+
+
+class Node(BaseModel):
+    """A part of a definition: frozen, and nothing in it that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# Views of a metric ----------------------------------------------------------------------------------------------
+
+
+class Previous(Node):
+    """The value before the newest one."""
+
+    type: Literal["previous"]
+
+
+class Difference(Node):
+    """The newest value less the one before it."""
+
+    type: Literal["difference"]
+
+
+class Rate(Node):
+    """That difference for each minute between the two."""
+
+    type: Literal["rate"]
+
+
+class Window(Node):
+    """A figure over the window that ends with the newest sample: a length of time, both ends included, or n samples.
+
+    ``delta`` is the last value less the first; ``stddev`` that of the values as they are, not an estimate for others.
+    """
+
+    type: Literal["window"]
+    function: Literal["avg", "min", "max", "sum", "count", "stddev", "delta"]
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_WINDOW_S, allow_inf_nan=False)] | None = None
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Self:
+        if (self.seconds is None) == (self.samples is None):
+            raise ValueError(i18n.noop("A window has a length in seconds or a number of samples."))
+        return self
+
+
+View = Annotated[Previous | Difference | Rate | Window, Field(discriminator="type")]
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------
+
+
+class OtherMetric(Node):
+    """A limit that is what another metric holds, moved by ``plus``."""
+
+    metric: Metric
+    plus: Finite = 0.0
+
+
+def _shape(limit: object) -> str:
+    return "[metric]" if isinstance(limit, dict | OtherMetric) else "[number]"
+
+
+Limit = Annotated[Annotated[Finite, Tag("[number]")] | Annotated[OtherMetric, Tag("[metric]")], Discriminator(_shape)]
+
+
+class _Numeric(Node):
+    metric: Metric
+    view: View | None = None
+    default: Finite | None = None
+    """Stands for the number while there is none yet (A4)."""
+
+
+class Comparison(_Numeric):
+    """One number against one limit. Once true, it is tested against the limit moved by ``deadband`` (A16).
+
+    ``=`` and ``!=`` are exact, or mean within ``tolerance`` of the limit.
+    """
+
+    type: Literal["compare"]
+    operator: Operator
+    limit: Limit
+    deadband: NotNegative = 0.0
+    tolerance: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _deadband_needs_a_direction(self) -> Self:
+        if self.deadband and self.operator in {"=", "!="}:
+            raise ValueError(DIRECTION_NEEDED)
+        if self.tolerance and self.operator not in {"=", "!="}:
+            raise ValueError(i18n.noop("A tolerance belongs to = and !=; others have a deadband."))
+        return self
+
+    @property
+    def number(self) -> float | None:
+        """The limit, where it is a number."""
+        return None if isinstance(self.limit, OtherMetric) else self.limit
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it compares what the metric holds with a number, and says no more."""
+        return self.view is None and self.default is None and not self.tolerance and self.number is not None
+
+
+class Between(_Numeric):
+    """Whether a number lies between two others, both included. Once true, ``deadband`` moves both outwards."""
+
+    type: Literal["between"]
+    low: Finite
+    high: Finite
+    deadband: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(i18n.noop("The lower end comes before the upper one."))
+        return self
+
+
+class Among(_Numeric):
+    """Whether a number is one of some, each within ``tolerance``."""
+
+    type: Literal["among"]
+    operator: Literal["in", "not_in"]
+    values: tuple[Finite, ...] = Field(min_length=1, max_length=100, strict=False)
+    tolerance: NotNegative = 0.0
+
+
+class Boolean(Node):
+    """Whether something is so: a positive number is, another is not (A3)."""
+
+    type: Literal["boolean"]
+    metric: Metric
+    operator: Literal["is", "is_not"]
+    value: bool
+    default: bool | None = None
+
+    @property
+    def wants(self) -> bool:
+        """What it is to be."""
+        return self.value == (self.operator == "is")
+
+
+class Text(Node):
+    """What a metric says in words. Upper and lower case differ unless ``ignore_case``; a number reads as it is written.
+
+    ``in`` and ``not_in`` name ``values``, the others one ``value``.
+    """
+
+    type: Literal["text"]
+    metric: Metric
+    operator: Literal["is", "is_not", "starts", "ends", "contains", "not_contains", "in", "not_in"]
+    value: Words | None = None
+    values: Annotated[tuple[Words, ...], Field(min_length=1, max_length=100, strict=False)] | None = None
+    ignore_case: bool = False
+    default: Words | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_operator_needs(self) -> Self:
+        if (self.values is not None) != (self.operator in {"in", "not_in"}) or (self.value is None) == (
+            self.values is None
+        ):
+            raise ValueError(i18n.noop("*in* and *not in* take a list of values, the others one value."))
+        return self
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The texts it looks for."""
+        return self.values if self.values is not None else (self.value or "",)
+
+
+Leaf = Comparison | Between | Among | Boolean | Text
+
+
+# Groups ---------------------------------------------------------------------------------------------------------
+
+
+class All(Node):
+    """True when every part is; false as soon as one is false."""
+
+    type: Literal["all"]
+    of: tuple["Condition", ...] = Field(min_length=1, strict=False)
+
+
+class AnyOf(Node):
+    """True as soon as one part is; false when every part is."""
+
+    type: Literal["any"]
+    of: tuple["Condition", ...] = Field(min_length=1, strict=False)
+
+
+class Not(Node):
+    """The opposite; unknown stays unknown."""
+
+    type: Literal["not"]
+    of: "Condition"
+
+
+Condition = Annotated[Comparison | Between | Among | Boolean | Text | All | AnyOf | Not, Field(discriminator="type")]
+
+
+# Walking a tree -------------------------------------------------------------------------------------------------
+
+
+def leaves(tree: Condition) -> Iterator[Leaf]:
+    """Yield everything a tree asks, from left to right."""
+    for _, leaf in placed(tree, ""):
+        yield leaf
+
+
+def placed(tree: Condition, path: str) -> Iterator[tuple[str, Leaf]]:
+    """Yield everything a tree asks, from left to right, each with the path of its field."""
+    match tree:
+        case Not():
+            yield from placed(tree.of, f"{path}.of")
+        case All() | AnyOf():
+            for place, part in enumerate(tree.of):
+                yield from placed(part, f"{path}.of.{place}")
+        case leaf:
+            yield path, leaf
+
+
+def comparisons(tree: Condition) -> Iterator[Comparison]:
+    """Yield the comparisons with a limit, from left to right."""
+    for leaf in leaves(tree):
+        if isinstance(leaf, Comparison):
+            yield leaf
+
+
+def metrics_of(leaf: Leaf) -> tuple[str, ...]:
+    """Return the metrics that something asked depends on, the one it is about first."""
+    if isinstance(leaf, Comparison) and isinstance(leaf.limit, OtherMetric):
+        return (leaf.metric, leaf.limit.metric)
+    return (leaf.metric,)
+
+
+def map_comparisons(tree: Condition, change: Callable[[Comparison], Comparison]) -> Condition:
+    """Return the tree with each comparison that has a limit replaced by ``change(comparison)``."""
+    match tree:
+        case Comparison():
+            return change(tree)
+        case Not():
+            return tree.model_copy(update={"of": map_comparisons(tree.of, change)})
+        case All() | AnyOf():
+            return tree.model_copy(update={"of": tuple(map_comparisons(part, change) for part in tree.of)})
+        case leaf:
+            return leaf
+
+
+def depth(tree: Condition) -> int:
+    """Return how deep groups are nested."""
+    match tree:
+        case Not():
+            return 1 + depth(tree.of)
+        case All() | AnyOf():
+            return 1 + max(depth(part) for part in tree.of)
+        case _:
+            return 0
+
+
+def json_depth(stored: object, most: int) -> int:
+    """Count the levels of nested JSON, up to ``most``, without recursion: a hostile one cannot exhaust the stack."""
+    levels, level = 0, [stored]
+    while level and levels <= most:
+        levels += 1
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner.extend(value.values())
+            elif isinstance(value, list | tuple):
+                inner.extend(value)
+        level = inner
+    return levels
