@@ -127,7 +127,7 @@ def _fill_segment(store: DuckDbStore, series: int, first: int, steps: int) -> No
             f"CREATE TABLE {segment.name} AS SELECT row // {steps} AS series,"
             f" {start_ms} + row % {steps} * {CURVE_STEP_MS} AS ts_ms,"
             " round(50 + 20 * sin(row / 500.0) + hash(row) % 100 / 100.0, 2)::DOUBLE AS value,"
-            f" NULL::VARCHAR AS text, 0::UTINYINT AS flags FROM range({series * steps}) rows(row)"
+            f" NULL::VARCHAR AS text, 0::UTINYINT AS flags, NULL::DOUBLE AS sent FROM range({series * steps}) rows(row)"
         )
         tables.replace(cursor, [], segment)
 

@@ -11,13 +11,16 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from telemetry.readings import Buckets, Float64s, Int64s, Readings
+from telemetry import quality
+from telemetry.readings import Buckets, Flag, Float64s, Int64s, Readings
 
 MAX_SPAN_MS = 100 * 366 * 86_400_000
 """A range longer than a century is a mistake, or an attempt to read everything."""
 MAX_BUCKETS = 100_000
 MAX_CELLS = 5_000_000
 """Series times buckets of one answer: 280 MB at most."""
+MAX_SAMPLES = 1_000_000
+"""Exact readings where the first of many are enough."""
 MAX_READINGS = 2_000_000
 """Exact readings of several series in one answer."""
 
@@ -34,6 +37,17 @@ def check_range(start_ms: int, end_ms: int) -> None:
         raise ValueError("the end of a range must lie after its start")
     if end_ms - start_ms > MAX_SPAN_MS:
         raise ValueError("a range must be no longer than 100 years")
+
+
+def check_samples(start_ms: int, end_ms: int, limit: int) -> None:
+    """Refuse a question for the first exact readings that no store should be asked.
+
+    Raises:
+        ValueError: the range is bad, or the limit is out of bounds.
+    """
+    check_range(start_ms, end_ms)
+    if not 1 <= limit <= MAX_SAMPLES:
+        raise ValueError(f"limit must lie in 1 … {MAX_SAMPLES}")
 
 
 def check_readings(start_ms: int, end_ms: int, limit: int) -> None:
@@ -194,7 +208,8 @@ def arrange(
 
 def fold(readings: Readings, asked: Int64s, edges_ms: Int64s) -> Buckets:
     """Return the buckets of raw readings, each key at most once, in any order; those outside the edges are left out."""
-    inside = np.isfinite(readings.value) & np.isin(readings.series, asked)
+    inside = np.isfinite(readings.value) & ~quality.has(readings.flags, Flag.BAD)
+    inside &= np.isin(readings.series, asked)
     inside &= (readings.ts_ms >= edges_ms[0]) & (readings.ts_ms < edges_ms[-1])
     order = np.lexsort((readings.ts_ms[inside], readings.series[inside]))
     series, value = readings.series[inside][order], readings.value[inside][order]

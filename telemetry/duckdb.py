@@ -25,12 +25,11 @@ import duckdb
 import numpy as np
 
 from kernel.errors import Misconfigured, Unavailable
-from telemetry import buckets, tables, tiers
+from telemetry import buckets, quality, tables, tiers
 from telemetry.batch import Batch
 from telemetry.newest import Newest
 from telemetry.readings import Buckets, Int64s, Latest, Mask, Readings, Written
 from telemetry.retention import Horizon, Policy
-from telemetry.store import MAX_SAMPLES
 from telemetry.tables import Table
 from telemetry.tiers import registered
 
@@ -112,9 +111,7 @@ class DuckDbStore:
 
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""
-        buckets.check_range(start_ms, end_ms)
-        if not 1 <= limit <= MAX_SAMPLES:
-            raise ValueError(f"limit must lie in 1 … {MAX_SAMPLES}")
+        buckets.check_samples(start_ms, end_ms, limit)
         with self._snapshot() as (cursor, layout):
             rows = tables.union(layout, where=f"series = {int(series)}", start_ms=start_ms, end_ms=end_ms)
             return tables.readings(
@@ -133,6 +130,20 @@ class DuckDbStore:
             if count > limit:
                 raise buckets.too_many(limit)
             return _select(cursor, f"SELECT * FROM ({rows}) ORDER BY series, ts_ms")
+
+    def not_good(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return bad and uncertain readings of several series; see ``TelemetryStore.not_good``."""
+        buckets.check_samples(start_ms, end_ms, limit)
+        if not series:
+            return Readings.empty()
+        # The first of the two conditions lets DuckDB pass over whole row groups in which all is well.
+        chosen = (
+            f"flags > 0 AND (flags & {int(quality.NOT_GOOD)}) <> 0"
+            f" AND series IN ({','.join(str(int(number)) for number in set(series))})"
+        )
+        with self._snapshot() as (cursor, layout):
+            rows = tables.union(layout, where=chosen, start_ms=start_ms, end_ms=end_ms)
+            return _select(cursor, f"SELECT * FROM ({rows}) ORDER BY series, ts_ms LIMIT {int(limit)}")
 
     def range(
         self,
@@ -283,8 +294,9 @@ class DuckDbStore:
             if len(fresh):
                 with registered(cursor, "fresh", tables.columns(fresh)):
                     text = "NULL" if fresh.text is None else "text"
+                    sent = "NULL" if fresh.sent is None else "sent"
                     cursor.execute(
-                        f"INSERT INTO {self._hot.name} SELECT series, ts_ms, value, {text}, flags FROM fresh"
+                        f"INSERT INTO {self._hot.name} SELECT series, ts_ms, value, {text}, flags, {sent} FROM fresh"
                     )
             for table, content in corrections:
                 _correct(cursor, table.name, content)
@@ -398,13 +410,15 @@ class DuckDbStore:
             for table in due:
                 if not table.is_rolled and self._has_expired(table):
                     self._roll(table)
+            while self._mend_hours():
+                pass
             with self._writing, self._transaction() as cursor:
                 if not any(tiers.kept(cursor, table)[0] for table in tables.listed(cursor) if table.kind == "hot"):
-                    tiers.settle(cursor)
+                    _settle(cursor)
                     break
         else:
             with self._writing, self._transaction() as cursor:
-                tiers.settle(cursor)
+                _settle(cursor)
         with self._snapshot() as (_, layout):
             return [table for table in layout if table.kind == "segment" and table.first_ms < exact_from]
 
@@ -506,7 +520,7 @@ def _parts(cursor: duckdb.DuckDBPyConnection, layout: list[Table], asked: Int64s
     if hourly or any(reach.horizon.raw_ms > edges_ms[0] for reach in reaches):
         branches = [tiers.parts(layout, reach, edges_ms, hourly=hourly) for reach in reaches]
         return " UNION ALL ".join(branches), tiers.WHOLE
-    chosen = f"value IS NOT NULL AND series IN ({','.join(map(str, asked.tolist())) or 'NULL'})"
+    chosen = f"value IS NOT NULL AND {tables.GOOD} AND series IN ({','.join(map(str, asked.tolist())) or 'NULL'})"
     return tables.union(layout, where=chosen, start_ms=int(edges_ms[0]), end_ms=int(edges_ms[-1])), _EXACT
 
 
@@ -526,6 +540,13 @@ def _in_use(path: Path) -> Misconfigured:
         " FIXWRIGHT_TELEMETRY_URL to a telemetry server that several processes can share.",
         path=path,
     )
+
+
+def _settle(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Let the tiers answer for what may be forgotten, once they hold every correction of it."""
+    while tiers.has_dirty(cursor):
+        tiers.mend(cursor, tables.listed(cursor))
+    tiers.settle(cursor)
 
 
 def _select(cursor: duckdb.DuckDBPyConnection, query: str) -> Readings:
@@ -548,6 +569,7 @@ def _keep_newest(cursor: duckdb.DuckDBPyConnection, table: str, newest: Readings
 def _correct(cursor: duckdb.DuckDBPyConnection, table: str, content: Readings) -> None:
     with registered(cursor, "corrected", tables.columns(content)):
         cursor.execute(
-            f"UPDATE {table} SET value = corrected.value, text = corrected.text, flags = corrected.flags"
+            f"UPDATE {table} SET value = corrected.value, text = corrected.text, flags = corrected.flags,"
+            " sent = corrected.sent"
             f" FROM corrected WHERE {table}.series = corrected.series AND {table}.ts_ms = corrected.ts_ms"
         )

@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from telemetry.readings import Float64s, Int64s, Readings
+from telemetry import quality
+from telemetry.readings import Flag, Float64s, Int64s, Readings
 
 MOST_STATES: Final = 100
 """Different values that time in a state tells apart; a metric that has more is no state."""
@@ -87,7 +88,8 @@ def time_in_state(readings: Readings, edges_ms: Int64s, *, hold_ms: int, now_ms:
     """Return how long each value of one series stood in each bucket.
 
     A reading speaks until the next one, at most ``hold_ms`` (SEMANTICS A8), and never beyond ``now_ms``; the time
-    between is unknown. Readings are those of one series, whichever, from ``hold_ms`` before the first edge on.
+    between is unknown, as is that after a bad reading. Readings are those of one series, whichever, from
+    ``hold_ms`` before the first edge on.
 
     Raises:
         ValueError: there are more different values than states are told apart.
@@ -95,6 +97,9 @@ def time_in_state(readings: Readings, edges_ms: Int64s, *, hold_ms: int, now_ms:
     order = np.argsort(readings.ts_ms, kind="stable")
     starts = readings.ts_ms[order]
     ends = np.minimum(np.append(starts[1:], 2**62), np.minimum(starts + hold_ms, max(now_ms, int(edges_ms[0]))))
+    good = ~quality.has(readings.flags[order], Flag.BAD)
+    order, starts, ends = order[good], starts[good], ends[good]
+    readings, order = readings.select(order), np.arange(len(order))
     states, which = _states(readings, order)
     if len(states) > MOST_STATES:
         raise ValueError(f"more than {MOST_STATES} different values are no states")
@@ -142,7 +147,7 @@ class _Placed:
 
 
 def _placed(readings: Readings, asked: Int64s, edges_ms: Int64s, *, from_ms: int) -> _Placed:
-    inside = np.isfinite(readings.value) & np.isin(readings.series, asked)
+    inside = np.isfinite(readings.value) & ~quality.has(readings.flags, Flag.BAD) & np.isin(readings.series, asked)
     inside &= (readings.ts_ms >= from_ms) & (readings.ts_ms < edges_ms[-1])
     series, ts_ms = readings.series[inside], readings.ts_ms[inside]
     by_number = np.argsort(asked, kind="stable")

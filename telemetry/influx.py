@@ -1,8 +1,8 @@
 """Readings in InfluxDB 2, for installations that have one already, or run ingest and web apart.
 
-A reading is one point of the measurement ``reading`` with the tag ``series`` and up to three fields: ``value``,
-``text``, and always ``flags``. The server replaces a field written again at the same time but cannot take one
-away; so bits of ``flags`` above those of ``telemetry.readings.Flag`` say which of the two the reading has now.
+A reading is one point of the measurement ``reading`` with the tag ``series`` and up to four fields: ``value``,
+``text``, ``sent``, and always ``flags``. The server replaces a field written again at the same time but cannot take
+one away; so bits of ``flags`` above those of ``telemetry.readings.Flag`` say which of them the reading has now.
 Writing is idempotent by that alone, nothing is remembered here, and any number of processes may write. The
 price is that repetitions are not told apart: ``Written`` counts rows that the server had already as stored.
 
@@ -20,15 +20,26 @@ from influxdb_client.rest import ApiException
 
 from kernel import clock
 from kernel.errors import Misconfigured, Unavailable
-from telemetry import buckets
+from telemetry import buckets, quality
 from telemetry.batch import Batch
 from telemetry.lineprotocol import MEASUREMENT, LineWriter, line, quoted
-from telemetry.readings import Buckets, Int64s, Latest, Readings, Row, Written, concatenate, of_latest
+from telemetry.readings import (
+    Buckets,
+    Int64s,
+    Latest,
+    Readings,
+    Row,
+    Written,
+    concatenate,
+    of_latest,
+    sent_of,
+    with_sent,
+)
 from telemetry.retention import Policy
-from telemetry.store import MAX_SAMPLES
 
 _HAS_NUMBER = 1 << 8
 _HAS_TEXT = 1 << 9
+_HAS_SENT = 1 << 10
 _CHUNK = 500
 """Series asked for in one query."""
 _END_MS = 9_000_000_000_000
@@ -76,9 +87,10 @@ class InfluxStore:
         """Return the newest readings; see ``TelemetryStore.latest``."""
         # The newest of each field. ``flags`` is written with every reading, so its time is the newest of all.
         parts = [self._rows(chunk, 0, _END_MS, "|> last()") for chunk in _chunks(sorted(set(series)))]
+        found = concatenate(parts)
         return {
-            number: Latest(number, ts_ms, value, text, flags)
-            for number, ts_ms, value, text, flags in concatenate(parts).rows()
+            number: Latest(number, ts_ms, value, text, flags, sent)
+            for (number, ts_ms, value, text, flags), sent in zip(found.rows(), sent_of(found), strict=True)
         }
 
     def newest(self, series: Int64s) -> Readings:
@@ -87,9 +99,7 @@ class InfluxStore:
 
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""
-        buckets.check_range(start_ms, end_ms)
-        if not 1 <= limit <= MAX_SAMPLES:
-            raise ValueError(f"limit must lie in 1 … {MAX_SAMPLES}")
+        buckets.check_samples(start_ms, end_ms, limit)
         return self._rows([series], start_ms, end_ms, f"|> limit(n: {int(limit)})")
 
     def readings(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
@@ -103,6 +113,16 @@ class InfluxStore:
             if left < 0:
                 raise buckets.too_many(limit)
         return concatenate(parts)
+
+    def not_good(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return bad and uncertain readings of several series; see ``TelemetryStore.not_good``."""
+        buckets.check_samples(start_ms, end_ms, limit)
+        parts: list[Readings] = []
+        for chunk in _chunks(sorted(set(series))):
+            some = self._rows(chunk, start_ms, end_ms, "")
+            parts.append(some.select(quality.has(some.flags, quality.NOT_GOOD)))
+        found = concatenate(parts)
+        return found.select(np.arange(min(limit, len(found))))
 
     def range(
         self,
@@ -176,7 +196,7 @@ def readings_of_csv(rows: Iterable[list[str]]) -> Readings:
     Raises:
         kernel.errors.Unavailable: the server reports an error in the middle of its answer.
     """
-    found: list[Row] = []
+    found: list[tuple[Row, float]] = []
     names: list[str] = []
     for row in rows:
         if not any(row):
@@ -189,19 +209,20 @@ def readings_of_csv(rows: Iterable[list[str]]) -> Readings:
                 raise Unavailable("InfluxDB did not answer: {reason}", reason=cells["error"])
             if cells.get("flags"):
                 found.append(_reading(cells))
-    found.sort(key=lambda reading: reading[:2])
-    return Readings.of_rows(found)
+    found.sort(key=lambda reading: reading[0][:2])
+    return with_sent(Readings.of_rows(row for row, _ in found), [sent for _, sent in found])
 
 
-def _reading(cells: dict[str, str]) -> Row:
+def _reading(cells: dict[str, str]) -> tuple[Row, float]:
     flags = int(cells["flags"])
     value = float(cells["value"]) if flags & _HAS_NUMBER else float("nan")
     text = cells.get("text", "") if flags & _HAS_TEXT else None
-    return int(cells["series"]), int(cells["ms"]), value, text, flags & 0xFF
+    sent = float(cells["sent"]) if flags & _HAS_SENT else float("nan")
+    return (int(cells["series"]), int(cells["ms"]), value, text, flags & 0xFF), sent
 
 
 def _lines(readings: Readings) -> Iterator[str]:
-    for series, ts_ms, value, text, flags in readings.rows():
+    for (series, ts_ms, value, text, flags), sent in zip(readings.rows(), sent_of(readings), strict=True):
         fields = []
         kinds = flags
         if not np.isnan(value):
@@ -210,6 +231,9 @@ def _lines(readings: Readings) -> Iterator[str]:
         if text is not None:
             fields.append(f"text={quoted(text)}")
             kinds |= _HAS_TEXT
+        if sent is not None:
+            fields.append(f"sent={sent!r}")
+            kinds |= _HAS_SENT
         yield line(series, "", ",".join([*fields, f"flags={kinds}i"]), ts_ms)
 
 

@@ -3,11 +3,12 @@
 A batch is five parallel columns and never a list of objects, because the hot path carries hundreds of
 thousands of readings a second. What one reading means is decided here: a number, a boolean (1.0 or 0.0 with
 ``Flag.BOOLEAN``), a text (``value`` is NaN), or a number no float64 holds exactly (``value`` is the nearest
-float64, ``text`` the digits as sent, with ``Flag.EXACT``).
+float64, ``text`` the digits as sent, with ``Flag.EXACT``). A number that was converted when it came in is kept in
+both units: ``value`` in that of its metric, ``sent`` as the device said it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 from typing import Self
 
@@ -39,6 +40,7 @@ class Flag(IntFlag):
     UNCERTAIN = 8
     BAD = 16  # kept, and shown as bad; rules do not use it unless asked
     HISTORICAL = 32  # sent as history: never the live value, and nothing that rules judge as if it happened now
+    STUCK = 64  # one of too many equal readings of a sensor that used to vary; uncertain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,8 @@ class Readings:
 
     ``series``: int64, 0 <= n < MAX_SERIES. ``ts_ms``: int64, milliseconds since 1970 UTC, before the year 10000.
     ``value``: float64, finite, or NaN exactly where the reading is a text. ``text``: one entry a row, or None
-    when no row has a text. ``flags``: uint8, bits of ``Flag``.
+    when no row has a text. ``flags``: uint8, bits of ``Flag``. ``sent``: float64, the number in the unit it was sent
+    in, NaN where it was not converted, or None when no row was.
 
     Raises:
         ValueError: lengths, types or ranges are wrong, a NaN has no text, or a text is longer than ``MAX_TEXT`` or
@@ -59,10 +62,18 @@ class Readings:
     value: Float64s
     text: Texts | None
     flags: Flags
+    sent: Float64s | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.series)
-        expected = (("series", np.int64), ("ts_ms", np.int64), ("value", np.float64), ("flags", np.uint8))
+        expected: list[tuple[str, type]] = [
+            ("series", np.int64),
+            ("ts_ms", np.int64),
+            ("value", np.float64),
+            ("flags", np.uint8),
+        ]
+        if self.sent is not None:
+            expected.append(("sent", np.float64))
         for name, dtype in expected:
             column = getattr(self, name)
             if column.dtype != dtype or column.shape != (rows,):
@@ -134,10 +145,11 @@ class Readings:
             text = [self.text[row] for row in chosen]
             if all(entry is None for entry in text):
                 text = None
-        return Readings(self.series[rows], self.ts_ms[rows], self.value[rows], text, self.flags[rows])
+        sent = None if self.sent is None else _some(self.sent[rows])
+        return Readings(self.series[rows], self.ts_ms[rows], self.value[rows], text, self.flags[rows], sent)
 
     def rows(self) -> Iterator[Row]:
-        """Give row by row, for where readings are few."""
+        """Give row by row, without what was sent, for where readings are few."""
         text = self.text or [None] * len(self)
         yield from zip(
             self.series.tolist(), self.ts_ms.tolist(), self.value.tolist(), text, self.flags.tolist(), strict=True
@@ -157,14 +169,26 @@ def concatenate(parts: Sequence[Readings]) -> Readings:
         np.concatenate([part.value for part in parts]),
         text,
         np.concatenate([part.flags for part in parts]),
+        _sent(parts),
     )
+
+
+def _sent(parts: Sequence[Readings]) -> Float64s | None:
+    if all(part.sent is None for part in parts):
+        return None
+    return np.concatenate([np.full(len(part), np.nan) if part.sent is None else part.sent for part in parts])
+
+
+def _some(sent: Float64s) -> Float64s | None:
+    return None if np.isnan(sent).all() else sent
 
 
 def same(left: Readings, right: Readings, *, rtol: float = 0.0) -> Mask:
     """Return where two batches of equal length hold the same number, text and flags: bool[n].
 
-    0.0 and -0.0 are one number. Every NaN is alike, as it only says that the reading is a text. ``rtol`` is
-    the relative difference that a store which rounds does not tell apart.
+    0.0 and -0.0 are one number. Every NaN is alike, as it only says that the reading is a text. Where the numbers
+    are one, so are those they were converted from. ``rtol`` is the relative difference that a store which rounds
+    does not tell apart.
     """
     equal: Mask = np.isclose(left.value, right.value, rtol=rtol, atol=0.0, equal_nan=True)
     equal &= left.flags == right.flags
@@ -183,6 +207,8 @@ class Latest:
     value: float
     text: str | None
     flags: int = 0
+    sent: float | None = None
+    """The number in the unit it was sent in; None where it was not converted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,6 +258,20 @@ class Buckets:
         return self.edges_ms[:-1]
 
 
+def sent_of(readings: Readings) -> list[float | None]:
+    """Return what was sent row by row, None where nothing was converted; for where readings are few."""
+    if readings.sent is None:
+        return [None] * len(readings)
+    return [None if number != number else number for number in readings.sent.tolist()]  # noqa: PLR0124 - NaN alone
+
+
+def with_sent(readings: Readings, sent: Iterable[float]) -> Readings:
+    """Return readings with what was sent: one number a row, NaN where it was not converted."""
+    return replace(readings, sent=_some(np.array(list(sent), np.float64)))
+
+
 def of_latest(found: Iterable[Latest]) -> Readings:
     """Return newest readings as columns."""
-    return Readings.of_rows((one.series, one.ts_ms, one.value, one.text, one.flags) for one in found)
+    listed = list(found)
+    readings = Readings.of_rows((one.series, one.ts_ms, one.value, one.text, one.flags) for one in listed)
+    return with_sent(readings, (np.nan if one.sent is None else one.sent for one in listed))

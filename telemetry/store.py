@@ -13,8 +13,6 @@ from kernel.errors import Misconfigured
 from telemetry.readings import Buckets, Int64s, Latest, Readings, Written
 from telemetry.retention import Policy
 
-MAX_SAMPLES = 1_000_000
-
 
 class TelemetryStore(Protocol):
     """A keeper of readings. Every method may be called from any thread; writes are taken one at a time."""
@@ -59,6 +57,15 @@ class TelemetryStore(Protocol):
             ValueError: the range is bad, or it holds more than ``limit`` (1 … 2,000,000): then narrow it.
         """
 
+    def not_good(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return the exact readings of several series that are bad or uncertain, by series and time.
+
+        At most ``limit`` (1 … 1,000,000), where there are more the first of them.
+
+        Raises:
+            ValueError: the range is empty, reversed or longer than a century, or the limit is out of bounds.
+        """
+
     def range(
         self,
         series: Sequence[int],
@@ -69,6 +76,8 @@ class TelemetryStore(Protocol):
         step_ms: int | None = None,
     ) -> Buckets:
         """Return equally wide buckets over start <= ts < end, ``points`` of them or ``step_ms`` wide.
+
+        Bad readings are in no bucket.
 
         Raises:
             ValueError: the range is bad, neither or both of points and step_ms are given, or too many buckets.

@@ -15,13 +15,16 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.readings import Readings
+from telemetry.readings import Flag, Readings
 
-FORMAT = 2
+FORMAT = 3
 """A file that states a higher one was written by a newer Fixwright."""
 
-NAMES = "series, ts_ms, value, text, flags"
-COLUMNS = "series BIGINT, ts_ms BIGINT, value DOUBLE, text VARCHAR, flags UTINYINT"
+NAMES = "series, ts_ms, value, text, flags, sent"
+COLUMNS = "series BIGINT, ts_ms BIGINT, value DOUBLE, text VARCHAR, flags UTINYINT, sent DOUBLE"
+"""A column that says the same of all rows, as that all are good and none was converted, takes no room in a segment."""
+GOOD = f"(flags & {int(Flag.BAD)}) = 0"
+"""SQL for the readings that are made into minutes, hours and buckets."""
 _EVER_MS = 2**62
 
 
@@ -55,6 +58,9 @@ def create(cursor: duckdb.DuckDBPyConnection) -> int:
     if number <= FORMAT:
         # Files of format 1 knew no tiers: their segments are rolled one after the other.
         cursor.execute("ALTER TABLE tables ADD COLUMN IF NOT EXISTS is_rolled BOOLEAN DEFAULT FALSE")
+        # Those of format 2 converted nothing.
+        for name in ("latest", *(table.name for table in listed(cursor))):
+            cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS sent DOUBLE")
         cursor.execute("UPDATE format SET number = ?", [FORMAT])
     return int(number)
 
@@ -159,6 +165,7 @@ def columns(readings: Readings) -> dict[str, NDArray[Any]]:
         "value": readings.value,
         "text": none if readings.text is None else np.array(readings.text, np.object_),
         "flags": readings.flags,
+        "sent": np.full(len(readings), np.nan) if readings.sent is None else readings.sent,
     }
 
 
@@ -166,12 +173,14 @@ def readings(found: dict[str, Any]) -> Readings:
     """Return a result with the columns of ``NAMES`` as readings; NULL becomes NaN or None."""
     text = found["text"]
     texts = np.ma.getmaskarray(text)
+    sent = np.ma.filled(np.ma.asarray(found["sent"], np.float64), np.nan)
     return Readings(
         series=np.asarray(found["series"], np.int64),
         ts_ms=np.asarray(found["ts_ms"], np.int64),
         value=np.ma.filled(np.ma.asarray(found["value"], np.float64), np.nan),
         text=None if texts.all() else [None if none else str(entry) for entry, none in zip(text, texts, strict=True)],
         flags=np.asarray(found["flags"], np.uint8),
+        sent=None if np.isnan(sent).all() else sent,
     )
 
 

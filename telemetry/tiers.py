@@ -70,7 +70,7 @@ def roll(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
     for tier, width in WIDTHS.items():
         fresh = (
             f"SELECT series, ts_ms // {width} * {width} AS ts_ms, {_PARTS.replace('ts_ms', 'rows.ts_ms')}"
-            f" FROM {table.name} rows WHERE value IS NOT NULL{_with_minutes(tier)} GROUP BY ALL"
+            f" FROM {table.name} rows WHERE value IS NOT NULL AND {tables.GOOD}{_with_minutes(tier)} GROUP BY ALL"
         )
         if table.first_ms < latest_ms:
             fresh = (
@@ -108,7 +108,7 @@ def mend(cursor: duckdb.DuckDBPyConnection, layout: Sequence[Table]) -> None:
     if bounds[0] is not None:
         rows = tables.union(
             [table for table in layout if table.is_rolled],
-            where=f"value IS NOT NULL AND series BETWEEN {bounds[0]} AND {bounds[1]}",
+            where=f"value IS NOT NULL AND {tables.GOOD} AND series BETWEEN {bounds[0]} AND {bounds[1]}",
             start_ms=bounds[2],
             end_ms=bounds[3] + HOUR_MS,
         )
@@ -289,7 +289,7 @@ def parts(layout: Sequence[Table], reach: Reach, edges_ms: Int64s, *, hourly: bo
     ]
     single = (
         "SELECT series, ts_ms, 1 AS count, value AS lowest, value AS highest, value AS total, ts_ms AS first_ms,"
-        " value AS first, ts_ms AS last_ms, value AS last FROM ({rows}) WHERE value IS NOT NULL"
+        " value AS first, ts_ms AS last_ms, value AS last FROM ({rows}) WHERE value IS NOT NULL AND " + tables.GOOD
     )
     branches = [single.format(rows=rows) for rows in exact]
     for tier, begin, end in (("hour", horizon.hour_ms, hours_end), ("minute", hours_end, minutes_end)):

@@ -3,7 +3,8 @@
 VictoriaMetrics keeps numbers by time and labels, never replaces one, and knows no texts. So a reading that is
 more than a plain number says so in labels: ``text`` (percent-encoded behind a stroke, so that an empty one is
 seen), ``digits`` (of a number no float64 holds), ``flags``, and ``revision``, counted up when a reading replaces
-another under its key. Reading takes the highest revision. Texts that are all different (a log) make a series
+another under its key. Reading takes the highest revision. What a number was before its conversion is a second
+metric with the same labels. Texts that are all different (a log) make a series
 each, which is what this server is slow at: keep those out of telemetry or use another store.
 
 Duplicates and corrections are recognised by the newest time of each series, as in the embedded store, and by
@@ -29,15 +30,26 @@ import urllib3
 
 from kernel import clock
 from kernel.errors import Misconfigured, Unavailable
-from telemetry import buckets
+from telemetry import buckets, quality
 from telemetry.batch import Batch
 from telemetry.lineprotocol import LineWriter, line
 from telemetry.newest import Newest
-from telemetry.readings import Buckets, Int64s, Latest, Readings, Texts, Written, concatenate, of_latest
+from telemetry.readings import (
+    Buckets,
+    Int64s,
+    Latest,
+    Readings,
+    Texts,
+    Written,
+    concatenate,
+    of_latest,
+    sent_of,
+    with_sent,
+)
 from telemetry.retention import Policy
-from telemetry.store import MAX_SAMPLES
 
 _METRIC = "reading_value"
+_SENT = "reading_sent"
 _CHUNK = 500
 """Series asked for in one request."""
 _PRECISION = 1e-11
@@ -126,9 +138,7 @@ class VictoriaStore:
 
     def samples(self, series: int, start_ms: int, end_ms: int, *, limit: int) -> Readings:
         """Return readings of one series, oldest first; see ``TelemetryStore.samples``."""
-        buckets.check_range(start_ms, end_ms)
-        if not 1 <= limit <= MAX_SAMPLES:
-            raise ValueError(f"limit must lie in 1 … {MAX_SAMPLES}")
+        buckets.check_samples(start_ms, end_ms, limit)
         readings, _ = self._export([series], start_ms, end_ms)
         return readings.select(np.arange(min(limit, len(readings))))
 
@@ -143,6 +153,16 @@ class VictoriaStore:
             if left < 0:
                 raise buckets.too_many(limit)
         return concatenate(parts)
+
+    def not_good(self, series: Sequence[int], start_ms: int, end_ms: int, *, limit: int) -> Readings:
+        """Return bad and uncertain readings of several series; see ``TelemetryStore.not_good``."""
+        buckets.check_samples(start_ms, end_ms, limit)
+        parts: list[Readings] = []
+        for chunk in _chunks(sorted(set(series))):
+            some = self._export(chunk, start_ms, end_ms)[0]
+            parts.append(some.select(quality.has(some.flags, quality.NOT_GOOD)))
+        found = concatenate(parts)
+        return found.select(np.arange(min(limit, len(found))))
 
     def range(
         self,
@@ -198,9 +218,7 @@ class VictoriaStore:
         if not unknown:
             return
         newest = sorted(self.latest(list(unknown)).values(), key=lambda latest: latest.series)
-        self._newest.advance(
-            Readings.of_rows((old.series, old.ts_ms, old.value, old.text, old.flags) for old in newest)
-        )
+        self._newest.advance(of_latest(newest))
         self._known |= unknown
 
     def _look_up(self, final: Readings, late: Int64s) -> tuple[Int64s, Readings, Int64s]:
@@ -221,44 +239,49 @@ class VictoriaStore:
         return keys, stored, np.concatenate(revisions)
 
     def _newest_within(self, series: list[int], window: str) -> dict[int, Latest]:
-        chosen = f"{_METRIC}{{{_match(series)}}}[{_AHEAD}{window}]"
         # Asked together, so that a reading that arrives between them cannot lend its value to another's time.
-        query = (
-            f'union(label_set(tlast_over_time({chosen}), "asked", "time"),'
-            f' label_set(last_over_time({chosen}), "asked", "value"))'
-        )
+        functions = [
+            f'label_set({function}({metric}{{{_match(series)}}}[{_AHEAD}{window}]), "asked", "{metric} {word}")'
+            for metric in (_METRIC, _SENT)
+            for function, word in (("tlast_over_time", "time"), ("last_over_time", "value"))
+        ]
+        query = f"union({', '.join(functions)})"
         time_s = clock.now_ms() / 1000 + 2 * 86_400
         body = self._ask("/api/v1/query", query=query, time=f"{time_s:.3f}", nocache="1")
-        times: dict[tuple[tuple[str, str], ...], int] = {}
-        values: dict[tuple[tuple[str, str], ...], float] = {}
+        times: dict[_Place, int] = {}
+        values: dict[_Place, float] = {}
         for sample in msgspec.json.decode(body, type=_Answer).data.result:
-            asked = sample.metric.pop("asked")
+            name, asked = sample.metric.pop("asked").split()
             sample.metric.pop("__name__", None)  # only one of the two functions keeps it
-            labels = tuple(sorted(sample.metric.items()))
+            place = name, _labels(sample.metric)
             if asked == "time":
-                times[labels] = round(float(sample.value[1]) * 1000)
+                times[place] = round(float(sample.value[1]) * 1000)
             else:
-                values[labels] = float(sample.value[1])
-        rows = [_rows(dict(labels), [ts_ms], [values[labels]]) for labels, ts_ms in times.items() if labels in values]
-        found: dict[int, Latest] = {}
+                values[place] = float(sample.value[1])
+        samples = [
+            _Exported({"__name__": name} | dict(labels), [values[name, labels]], [ts_ms])
+            for (name, labels), ts_ms in times.items()
+            if (name, labels) in values
+        ]
+        newest, _ = _merged(_all_rows(samples))
         # Sorted by time within a series, so that the newest one stays.
-        for number, ts_ms, value, text, flags in _merged(rows)[0].rows():
-            found[number] = Latest(number, ts_ms, value, text, flags)
-        return found
+        return {
+            number: Latest(number, ts_ms, value, text, flags, sent)
+            for (number, ts_ms, value, text, flags), sent in zip(newest.rows(), sent_of(newest), strict=True)
+        }
 
     def _export(self, series: list[int], start_ms: int, end_ms: int) -> tuple[Readings, Int64s]:
         """Return readings with start <= ts < end sorted by series and time, each key once, and their revisions."""
-        match = f"{_METRIC}{{{_match(series)}}}"
+        matches = [f"{metric}{{{_match(series)}}}" for metric in (_METRIC, _SENT)]
         # The server takes both ends of a range in.
         span = {"start": f"{start_ms / 1000:.3f}", "end": f"{(end_ms - 1) / 1000:.3f}"}
-        body = self._ask("/api/v1/export", **{"match[]": match}, **span)
-        exported = (msgspec.json.decode(row, type=_Exported) for row in body.splitlines())
-        return _merged([_rows(row.metric, row.timestamps, row.values) for row in exported])
+        body = self._ask("/api/v1/export", **{"match[]": matches}, **span)
+        return _merged(_all_rows([msgspec.json.decode(row, type=_Exported) for row in body.splitlines()]))
 
-    def _ask(self, path: str, **fields: str) -> bytes:
+    def _ask(self, path: str, **fields: str | list[str]) -> bytes:
         try:
             # Hundreds of series numbers make an address too long, so a question travels in the body.
-            answer = self._http.request("POST", self._url + path, body=urlencode(fields), headers=_FORM)
+            answer = self._http.request("POST", self._url + path, body=urlencode(fields, doseq=True), headers=_FORM)
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(
                 "VictoriaMetrics at {url} does not answer: {reason}", url=self._url, reason=str(error)
@@ -270,25 +293,51 @@ class VictoriaStore:
 
 
 def _lines(readings: Readings, revision: Int64s) -> Iterator[str]:
-    if readings.text is None and not readings.flags.any() and not revision.any():
+    if readings.text is None and readings.sent is None and not readings.flags.any() and not revision.any():
         # Plain numbers, nearly always: no labels to think about.
         columns = (readings.series.tolist(), readings.value.tolist(), readings.ts_ms.tolist())
         for series, value, ts_ms in zip(*columns, strict=True):
             yield line(series, "", f"value={value!r}", ts_ms)
         return
-    for (series, ts_ms, value, text, flags), count in zip(readings.rows(), revision.tolist(), strict=True):
+    rows = zip(readings.rows(), sent_of(readings), revision.tolist(), strict=True)
+    for (series, ts_ms, value, text, flags), sent, count in rows:
         tags = f",flags={flags}" if flags else ""
         if text is not None:
             tags += f",{'text' if np.isnan(value) else 'digits'}=|{quote(text, safe='')}"
         if count:
             tags += f",revision={count}"
-        yield line(series, tags, f"value={0.0 if np.isnan(value) else value!r}", ts_ms)
+        converted = "" if sent is None else f",sent={sent!r}"
+        yield line(series, tags, f"value={0.0 if np.isnan(value) else value!r}{converted}", ts_ms)
 
 
 _Rows = tuple[Readings, Int64s]
+_Labels = tuple[tuple[str, str], ...]
+_Place = tuple[str, _Labels]
+"""The name of a metric of the server, and the other labels."""
 
 
-def _rows(labels: dict[str, str], ts_ms: list[int], value: list[float | None] | list[float]) -> _Rows:
+def _labels(metric: dict[str, str]) -> _Labels:
+    return tuple(sorted((name, value) for name, value in metric.items() if name != "__name__"))
+
+
+def _all_rows(exported: list[_Exported]) -> list[_Rows]:
+    """Return the samples of each series of the server, with those of the numbers as they were sent beside them."""
+    sent = {_labels(one.metric): one for one in exported if one.metric["__name__"] == _SENT}
+    found = []
+    for one in exported:
+        if one.metric["__name__"] == _METRIC:
+            readings, revision = _rows(one.metric, one.timestamps, one.values)
+            original = sent.get(_labels(one.metric))
+            if original is not None:
+                by_time = dict(zip(original.timestamps, original.values, strict=True))
+                readings = with_sent(
+                    readings, (np.nan if (number := by_time.get(at)) is None else number for at in one.timestamps)
+                )
+            found.append((readings, revision))
+    return found
+
+
+def _rows(labels: dict[str, str], ts_ms: list[int], value: list[float | None]) -> _Rows:
     """Return the samples of one series of the server, and their revision a row."""
     rows = len(ts_ms)
     text: Texts | None = None

@@ -1,5 +1,6 @@
 """The contract every store keeps. Numbers are compared after rounding where a store rounds."""
 
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -63,6 +64,57 @@ def test_texts_numbers_booleans_and_flags_come_back(subject: Subject) -> None:
     assert found.flags.tolist() == flags
     newest = subject.store.latest([a])[a]
     assert (newest.value, newest.flags) == (pytest.approx(-1e-9), Flag.BAD | Flag.CLOCK)
+
+
+def test_TEL_4_a_converted_number_is_kept_in_both_units_and_corrected_in_both(subject: Subject) -> None:
+    a, b, sent = subject.first, subject.first + 1, np.array([NAN, 70.3, 32.0])
+    written = Readings.of([a, a, a], [T0, T0 + 1, T0 + 2], [20.0, 21.277777777777775, 0.0])
+    subject.store.write(replace(written, sent=sent))
+    subject.store.write(Readings.of([b], [T0], [1.0]))
+    subject.settled()
+    found = subject.store.samples(a, T0, T0 + 100, limit=100)
+    assert found.sent is not None
+    np.testing.assert_array_equal(found.sent, sent)
+    newest = subject.store.latest([a, b])
+    assert (newest[a].value, newest[a].sent) == (0.0, 32.0)
+    assert newest[b].sent is None
+    columns = subject.store.newest(np.array([a, b]))
+    assert columns.sent is not None
+    assert dict(zip(columns.series.tolist(), columns.sent.tolist(), strict=True))[a] == 32.0
+    # The newest one is corrected to a number that needs no conversion, the one before to another that does.
+    again = Readings.of([a, a], [T0 + 1, T0 + 2], [100.0, 5.0])
+    subject.store.write(replace(again, sent=np.array([212.0, NAN])))
+    subject.settled()
+    found = subject.store.readings([a, b], T0, T0 + 100, limit=100)
+    assert found.sent is not None
+    assert found.value.tolist() == [20.0, 100.0, 5.0, 1.0]
+    np.testing.assert_array_equal(found.sent, [NAN, 212.0, NAN, NAN])
+    assert subject.store.latest([a])[a].sent is None
+
+
+def test_TEL_6_bad_readings_are_kept_found_and_in_no_bucket(subject: Subject) -> None:
+    store, a, b = subject.store, subject.first, subject.first + 1
+    flags = [0, Flag.BAD, Flag.STUCK, Flag.BOOLEAN, 0, Flag.CLOCK | Flag.HISTORICAL]
+    store.write(Readings.of([a, a, a, a, a, b], range(T0, T0 + 6), [1, 6553.5, 3, 1, 5, 7], flags=flags))
+    subject.settled()
+    assert told(store.samples(a, T0, T0 + 9, limit=9))[1] == (1, 6553.5)
+    found = store.not_good([a, b], T0, T0 + 9, limit=9)
+    assert (told(found), found.flags.tolist()) == (
+        [(1, 6553.5), (2, 3.0), (5, 7.0)],
+        [Flag.BAD, Flag.STUCK, Flag.CLOCK | Flag.HISTORICAL],
+    )
+    assert told(store.not_good([a, b], T0, T0 + 9, limit=1)) == [(1, 6553.5)]
+    assert told(store.not_good([a], T0 + 2, T0 + 9, limit=9)) == [(2, 3.0)]
+    assert not len(store.not_good([], T0, T0 + 9, limit=9))
+    with pytest.raises(ValueError, match="limit"):
+        store.not_good([a], T0, T0 + 9, limit=0)
+    answer = store.range([a], T0, T0 + 9, points=1)
+    assert (answer.count.tolist(), answer.max.tolist(), answer.sum.tolist()) == ([[4]], [[5.0]], [[10.0]])
+    # What turns out to be good is in a bucket again.
+    store.write(Readings.of([a], [T0 + 1], [6.5]))
+    subject.settled()
+    assert store.aggregate([a], np.array([T0, T0 + 9])).max.tolist() == [[6.5]]
+    assert told(store.not_good([a], T0, T0 + 9, limit=9)) == [(2, 3.0)]
 
 
 def test_TEL_1_numbers_at_the_edge_of_float64_come_back_bit_for_bit_where_the_store_is_exact(subject: Subject) -> None:

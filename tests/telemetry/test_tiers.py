@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from telemetry import buckets, tables, tiers
+from telemetry import buckets, tiers
 from telemetry.duckdb import DuckDbStore
-from telemetry.readings import Readings
+from telemetry.readings import Readings, sent_of, with_sent
 from telemetry.retention import DAY_MS, HOUR_MS, MINUTE_MS, NEVER, Cited, Horizon, Lifetimes, Policy
 
 SERIES = 4
@@ -214,8 +214,9 @@ def test_a_file_of_the_first_format_gets_its_tiers(tmp_path: Path) -> None:
         old.execute("CREATE TABLE format (number INTEGER)")
         old.execute("INSERT INTO format VALUES (1)")
         old.execute("CREATE TABLE tables (number BIGINT, kind VARCHAR, rows BIGINT, first_ms BIGINT, last_ms BIGINT)")
-        old.execute(f"CREATE TABLE latest ({tables.COLUMNS})")
-        old.execute(f"CREATE TABLE segment_1 ({tables.COLUMNS})")
+        columns = "series BIGINT, ts_ms BIGINT, value DOUBLE, text VARCHAR, flags UTINYINT"
+        old.execute(f"CREATE TABLE latest ({columns})")
+        old.execute(f"CREATE TABLE segment_1 ({columns})")
         old.execute("INSERT INTO segment_1 SELECT 7, range * 60000, range, NULL, 0 FROM range(600)")
         old.execute("INSERT INTO tables VALUES (1, 'segment', 600, 0, 35940000)")
     with contextlib.closing(DuckDbStore(path, hot_rows=10)) as store:
@@ -223,6 +224,18 @@ def test_a_file_of_the_first_format_gets_its_tiers(tmp_path: Path) -> None:
         hours = buckets.even(0, 10 * HOUR_MS, step_ms=HOUR_MS)
         assert store.aggregate([7], hours).count.tolist() == [[60] * 10]
         assert len(store.samples(7, 0, 5 * HOUR_MS, limit=9)) == 0
+        # Nor did such a file know of numbers that were converted.
+        store.write(with_sent(Readings.of([7], [10 * HOUR_MS], [20.0]), [68.0]))
+        assert sent_of(store.samples(7, 10 * HOUR_MS - 60_000, 10 * HOUR_MS + 1, limit=9)) == [None, 68.0]
+
+
+def test_TEL_5_a_correction_of_what_is_forgotten_next_is_in_its_hour(store: DuckDbStore) -> None:
+    store.write(Readings.of([1, 1], [0, HOUR_MS], [1.0, -26.0]))
+    store.keep(Policy(Horizon(HOUR_MS // 2, 0, 0)))
+    store.write(Readings.of([1], [HOUR_MS], [5.0]))
+    store.keep(Policy(Horizon(8 * HOUR_MS, 0, 0)))
+    hours = buckets.even(0, 2 * HOUR_MS, step_ms=HOUR_MS)
+    assert store.aggregate([1], hours).min.tolist()[0][1] == 5.0
 
 
 WRITER = """
@@ -230,7 +243,7 @@ import sys, threading
 from pathlib import Path
 import numpy as np
 from telemetry.duckdb import DuckDbStore
-from telemetry.readings import Readings
+from telemetry.readings import Readings, sent_of, with_sent
 from telemetry.retention import Horizon, Policy
 
 store = DuckDbStore(Path(sys.argv[1]), hot_rows=4000, fan_in=2)
