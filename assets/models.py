@@ -4,6 +4,7 @@ A device is not an asset: it is bound to one for a period, so that replacing it 
 """
 
 from datetime import date, datetime
+from typing import Final
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -11,6 +12,12 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from assets.identity import Credentials
 from kernel.db import Id, Json, Name, Named, Row
 from people.models import Customer, OrgUnit, Scoped
+from telemetry import units
+from telemetry.units import Conversion
+
+STUCK_AFTER: Final = 30
+"""Equal readings that make a sensor stuck unless its metric says otherwise."""
+NUMERIC_KINDS: Final = frozenset({"gauge", "counter"})
 
 
 class Site(Scoped, Named, Row):
@@ -59,7 +66,7 @@ class AssetType(Named, Row):
 
 
 class Metric(Named, Row):
-    """Something a type of asset measures. ``low`` and ``high`` bound what is physically possible."""
+    """Something a type of asset measures. ``low`` and ``high`` bound what is physically possible, in ``unit``."""
 
     __tablename__ = "metric"
     __table_args__ = (
@@ -71,12 +78,39 @@ class Metric(Named, Row):
     type_id: Mapped[int] = mapped_column(ForeignKey("asset_type.id", ondelete="CASCADE"))
     key: Mapped[str] = mapped_column(String(80))
     unit: Mapped[str] = mapped_column(String(20), default="")
+    sent_unit: Mapped[str | None] = mapped_column(String(20))
+    """The unit that devices send it in, where readings are converted when they come; None: in ``unit``."""
     kind: Mapped[str] = mapped_column(String(10), default="gauge")
     low: Mapped[float | None]
     high: Mapped[float | None]
     decimals: Mapped[int] = mapped_column(default=1)
     expected_interval_s: Mapped[int | None]
+    is_on_change: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Devices send it when it changes and not at an interval: then it is never stale, has no gaps and rests."""
+    stuck_after: Mapped[int | None]
+    """How many equal readings of a sensor that used to vary make it stuck; None: as ``STUCK_AFTER`` says, 0: never."""
+    uses_bad: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether rules use its bad values too."""
     position: Mapped[int] = mapped_column(default=0)
+
+    @property
+    def reports_on_change(self) -> bool:
+        """Whether silence says nothing, as with a door or a switch that nobody expects at intervals."""
+        return self.is_on_change or (self.kind == "state" and self.expected_interval_s is None)
+
+    @property
+    def stuck_limit(self) -> int:
+        """After how many equal readings its sensor is stuck; 0: it may rest, as counters, states and texts do."""
+        if self.kind != "gauge" or self.reports_on_change:
+            return 0
+        return STUCK_AFTER if self.stuck_after is None else self.stuck_after
+
+    @property
+    def conversion(self) -> Conversion | None:
+        """How a number as it is sent becomes one in its unit; None where it is stored as it comes."""
+        if self.sent_unit is None or self.kind not in NUMERIC_KINDS:
+            return None
+        return units.conversion(self.sent_unit, self.unit)
 
 
 class Asset(Scoped, Named, Row):

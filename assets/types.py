@@ -15,14 +15,18 @@ from sqlalchemy.orm import Session, selectinload
 
 from assets import dirty, wording
 from assets.events import TypeChanged
-from assets.models import AssetType, Metric
+from assets.models import NUMERIC_KINDS, AssetType, Metric
 from kernel import audit, events
 from kernel.errors import Conflict, Invalid
+from telemetry import units
+from telemetry.units import UnknownUnit
 
 KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}", re.ASCII)
 METRIC_KEY = re.compile(r"[^\s${}/+#][^${}/+#]{0,79}")
 KINDS = ("gauge", "counter", "state", "text")
 MOST_DECIMALS = 6
+LEAST_STUCK = 5
+MOST_STUCK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,11 @@ class TypeDraft:
 
 @dataclass(frozen=True, slots=True)
 class MetricDraft:
-    """A metric as somebody wants it; ``low`` and ``high`` bound what is physically possible, in ``unit``."""
+    """A metric as somebody wants it; ``low`` and ``high`` bound what is physically possible, in ``unit``.
+
+    ``sent_unit`` is set where devices send it in another unit than ``unit``; ``stuck_after`` None is the default, 0
+    never.
+    """
 
     key: str
     name: str
@@ -50,6 +58,10 @@ class MetricDraft:
     high: float | None = None
     decimals: int = 1
     expected_interval_s: int | None = None
+    sent_unit: str | None = None
+    is_on_change: bool = False
+    stuck_after: int | None = None
+    uses_bad: bool = False
 
 
 def add(session: Session, draft: TypeDraft, *, company_id: int, actor: str, now: datetime) -> AssetType:
@@ -163,17 +175,48 @@ def _checked_metric(draft: MetricDraft) -> MetricDraft:
         raise Invalid("Between 0 and {most} decimals, please.", field="decimals", most=MOST_DECIMALS)
     if draft.expected_interval_s is not None and not 1 <= draft.expected_interval_s <= 31_536_000:  # noqa: PLR2004
         raise Invalid("Between one second and one year, please.", field="expected_interval_s")
+    if draft.stuck_after is not None and draft.stuck_after != 0 and not LEAST_STUCK <= draft.stuck_after <= MOST_STUCK:
+        raise Invalid(
+            "Between {least} and {most} readings, or 0 for never.",
+            field="stuck_after",
+            least=LEAST_STUCK,
+            most=MOST_STUCK,
+        )
+    unit = wording.optional(draft.unit, "unit", longest=20) or ""
     return MetricDraft(
         key=draft.key,
         name=wording.needed(draft.name, "name"),
         name_zh=wording.optional(draft.name_zh, "name_zh"),
-        unit=wording.optional(draft.unit, "unit", longest=20) or "",
+        unit=unit,
+        sent_unit=_sent_unit(draft, unit),
+        is_on_change=draft.is_on_change,
+        stuck_after=draft.stuck_after,
+        uses_bad=draft.uses_bad,
         kind=draft.kind,
         low=draft.low,
         high=draft.high,
         decimals=draft.decimals,
         expected_interval_s=draft.expected_interval_s,
     )
+
+
+def _sent_unit(draft: MetricDraft, unit: str) -> str | None:
+    """Return the unit a metric is sent in, None where it is the one it is stored in."""
+    sent = wording.optional(draft.sent_unit, "sent_unit", longest=20)
+    if sent is None or sent == unit:
+        return None
+    if draft.kind not in NUMERIC_KINDS:
+        raise Invalid("Only numbers are converted.", field="sent_unit")
+    for field, name in (("sent_unit", sent), ("unit", unit)):
+        if name not in units.UNITS:
+            raise Invalid("No conversion is known for “{unit}”.", field=field, unit=name)
+    try:
+        units.conversion(sent, unit)
+    except UnknownUnit as error:
+        raise Invalid(
+            "“{sent}” and “{unit}” do not measure the same.", field="sent_unit", sent=sent, unit=unit
+        ) from error
+    return sent
 
 
 def _tell(

@@ -16,11 +16,12 @@ import typer
 
 from api import cli, subscriptions
 from ingest import mapping as language
-from ingest import ready, topics, trial, units
+from ingest import ready, topics, trial
 from ingest.reading import Said
 from kernel import events, i18n
 from kernel.settings import Settings
 from people.rights import RIGHTS, ROLES
+from telemetry import units
 
 FOLDER = Path(__file__).with_name("reference")
 NOW_MS = 1_795_167_010_000

@@ -4,14 +4,14 @@ import math
 import re
 from typing import Any, Final
 
-from ingest import units
 from ingest.decoded import Reason
 from ingest.forms import Scalar
 from ingest.mapping import Amount
 from ingest.paths import said
 from ingest.strict import Refused
-from ingest.units import Conversion
+from telemetry import units
 from telemetry.readings import MAX_TEXT
+from telemetry.units import Conversion
 
 _YES: Final = frozenset({"true", "1", "on", "yes"})
 _NO: Final = frozenset({"false", "0", "off", "no"})

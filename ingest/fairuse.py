@@ -17,7 +17,7 @@ from ingest.registry import Registry
 from ingest.rejected import Reject
 from ingest.resolve import Resolved, Resolver
 from kernel.settings import Settings
-from telemetry.readings import Int64s, Mask, Readings
+from telemetry.readings import Int64s, Mask
 
 KEPT_A_MINUTE: Final = 5
 """Bodies of one device that are kept in a minute; the others are counted on the last of these."""
@@ -107,14 +107,7 @@ class FairUse:
         gone = {place for place, _ in flooding}
         resolved.rejects = [one for place, one in enumerate(resolved.rejects) if place not in gone]
         stays = np.repeat(~parts, lengths)
-        readings, text = resolved.readings, resolved.readings.text
-        resolved.readings = Readings(
-            readings.series[stays],
-            readings.ts_ms[stays],
-            readings.value[stays],
-            None if text is None else [text[row] for row in np.flatnonzero(stays).tolist()],
-            readings.flags[stays],
-        )
+        resolved.readings = resolved.readings.select(stays)
         resolved.for_rules = None if resolved.for_rules is None else resolved.for_rules[stays]
         left = lengths[~parts]
         resolved.part = np.cumsum(left) - left

@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest import frames, paths, topics, units
+from ingest import frames, paths, topics
 from kernel.i18n import noop
 from rules.faults import DefinitionRefused, Problem, found_by
+from telemetry import units
 
 LONGEST_TOPIC: Final = 200
 WEBHOOKS: Final = "webhook/"

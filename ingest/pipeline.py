@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -34,6 +35,7 @@ from ingest.publisher import Outgoing
 from ingest.registry import Registry
 from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
+from ingest.stuck import Seen, Stuck
 from kernel import clock, db, events, log
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
@@ -78,6 +80,7 @@ class Pipeline:
         self._decoding = threading.Lock()
         self._resolver = Resolver(self.registry, self._name)
         self._sparkplug = Follower(self.registry, self._newest)
+        self._stuck = Stuck(self._newest_of)
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._ear = Ear()
         self._late = Late(self._writing, self.patience)
@@ -291,6 +294,7 @@ class Pipeline:
             resolved.join(followed)
         if not replays:
             self._fairness.hold_back(resolved)
+        seen = self._look_for_stuck(resolved)
         if resolved.fresh_assets:
             self._reload_rules(asset_ids=resolved.fresh_assets)
         # Before the readings are stored: what is taken up with an asset must not know the batch already.
@@ -300,6 +304,7 @@ class Pipeline:
         crash.here("after_store")
         self._late.tell(resolved.readings)
         news = self._settled(resolved, replays)
+        self._stuck.settle(seen)
         self.books.enter(resolved, written, news)
         if batch.fates is not None:
             batch.fates.note(resolved, written, news)
@@ -312,6 +317,15 @@ class Pipeline:
             if report.is_acknowledged
         ]
         return answers if followed is None else answers + followed.asked
+
+    def _look_for_stuck(self, resolved: Resolved) -> Seen | None:
+        """Mark the readings of sensors that have stopped moving."""
+        if not self.registry.watches_stuck:
+            return None
+        flags, seen = self._stuck.judge(resolved.readings, self.registry.stuck_after)
+        if flags is not None:
+            resolved.readings = replace(resolved.readings, flags=flags)
+        return seen
 
     def _settled(self, resolved: Resolved, replays: Sequence[int]) -> set[int]:
         """Evaluate a batch on assets that are ours, and write what comes of it; return the news."""
@@ -386,6 +400,9 @@ class Pipeline:
 
     def _newest(self, numbers: Sequence[int]) -> dict[int, Latest]:
         return self.patience.until_done(lambda: self._store.latest(numbers), "telemetry store")
+
+    def _newest_of(self, numbers: Int64s) -> Readings:
+        return self.patience.until_done(lambda: self._store.newest(numbers), "telemetry store")
 
     def _apart(self, batch: Batch, error: Exception) -> list[Outgoing]:
         """Process the halves of a batch that fails for no fault of database or store, down to the message at fault."""

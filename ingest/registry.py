@@ -23,6 +23,7 @@ from people.models import OrgUnit
 from telemetry import series
 from telemetry.readings import Float64s, Int64s, Mask
 from telemetry.series import Pair
+from telemetry.units import Conversion
 
 UNSEEN: Final = -1
 """The series of a pair whose device is known and whose metric was never stored."""
@@ -89,6 +90,9 @@ class Registry:
         self.standing: dict[tuple[int, str], bool] = {}
         """What mapped messages said last of an alarm: (device id, code) → raised."""
         self._newest_series = 0
+        self.stuck_after: Int32s = np.zeros(0, np.int32)
+        """By series number: how many equal readings make it stuck, 0 for never."""
+        self.watches_stuck = False
         self._forget_names(SeriesNames())
 
     def __len__(self) -> int:
@@ -250,7 +254,11 @@ class Registry:
         self.low: Float64s = np.empty(0, np.float64)
         self.high: Float64s = np.empty(0, np.float64)
         self.is_numeric: Mask = np.empty(0, np.bool_)
-        self.has_limits = False
+        self.is_converted: Mask = np.empty(0, np.bool_)
+        self.scale: Float64s = np.empty(0, np.float64)
+        self.offset: Float64s = np.empty(0, np.float64)
+        self.uses_bad: Mask = np.empty(0, np.bool_)
+        self.has_limits = self.has_conversions = self.asks_for_bad = False
 
     def _learn(self, pairs: range) -> None:
         if pairs.stop > len(self.series):
@@ -260,6 +268,9 @@ class Registry:
             self.low = _grown(self.low, room)
             self.high = _grown(self.high, room)
             self.is_numeric = _grown(self.is_numeric, room)
+            self.is_converted = _grown(self.is_converted, room)
+            self.scale, self.offset = _grown(self.scale, room), _grown(self.offset, room)
+            self.uses_bad = _grown(self.uses_bad, room)
         self._size = pairs.stop
         for pair in pairs:
             source = self._names.pairs[pair][0]
@@ -277,6 +288,7 @@ class Registry:
         source, name = self._names.pairs[pair]
         verdict = self._verdicts[source]
         self.low[pair], self.high[pair], self.is_numeric[pair] = -np.inf, np.inf, False
+        self.is_converted[pair] = self.uses_bad[pair] = False
         if isinstance(verdict, Refusal):
             self.series[pair], self.device[pair] = REFUSED, 0
             return
@@ -288,6 +300,23 @@ class Registry:
             self.high[pair] = np.inf if metric.high is None else metric.high
             self.is_numeric[pair] = metric.kind in ("gauge", "counter")
             self.has_limits |= metric.low is not None or metric.high is not None
+            self.uses_bad[pair] = metric.uses_bad
+            self.asks_for_bad |= metric.uses_bad
+            self._convert(pair, metric.conversion)
+        self._watch(int(self.series[pair]), 0 if metric is None else metric.stuck_limit)
+
+    def _convert(self, pair: int, conversion: Conversion | None) -> None:
+        if conversion is not None:
+            self.is_converted[pair], self.has_conversions = True, True
+            self.scale[pair], self.offset[pair] = conversion.scale, conversion.offset
+
+    def _watch(self, number: int, limit: int) -> None:
+        if number < 0 or (limit == 0 and number >= len(self.stuck_after)):
+            return
+        if number >= len(self.stuck_after):
+            self.stuck_after = _grown(self.stuck_after, max(number + 1, 2 * len(self.stuck_after)))
+        self.stuck_after[number] = limit
+        self.watches_stuck |= limit > 0
 
     def _pair(self, number: int) -> Pair:
         source, metric = self._names.pairs[number]

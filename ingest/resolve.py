@@ -5,7 +5,7 @@ part of a gateway's message, is used whole or not at all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -19,7 +19,8 @@ from ingest.registry import REFUSED, Known, Refusal, Registry
 from ingest.rejected import Reject
 from ingest.sparkplug.follow import Followed
 from kernel import clock
-from telemetry.readings import Flag, Flags, Int64s, Mask, Readings, Texts
+from telemetry import quality
+from telemetry.readings import Flag, Flags, Float64s, Int64s, Mask, Readings, Texts
 from telemetry.series import Pair
 
 
@@ -103,9 +104,10 @@ class Resolver:
         if unseen:
             registry.give(self.name(unseen))
         rejects = list(decoded.rejected)
+        decoded, sent = self._in_own_units(decoded)
         flags = self._quality(decoded)
         kept = self._usable(decoded, flags, rejects)
-        resolved = self._readings(batch, decoded, flags, kept, now)
+        resolved = self._readings(batch, decoded, sent, flags, kept, now)
         resolved.rejects = rejects
         resolved.fresh_assets = {asset for pair in unseen if (asset := registry.asset_of(pair[0])) is not None}
         self._words(decoded, resolved)
@@ -117,21 +119,59 @@ class Resolver:
 
     # Readings ---------------------------------------------------------------------------------------------------
 
-    def _readings(self, batch: Batch, decoded: Decoded, flags: Flags, kept: Int64s | None, now: datetime) -> Resolved:
+    def _in_own_units(self, decoded: Decoded) -> tuple[Decoded, Float64s | None]:
+        """Convert what devices send in another unit than its metric's; return what was sent beside it, NaN elsewhere.
+
+        A number that does not fit into a float64 in its own unit stays as it was sent, and is bad.
+        """
+        registry, pair = self.registry, decoded.pair
+        if not registry.has_conversions or not len(decoded):
+            return decoded, None
+        is_number = np.isfinite(decoded.value) & ~quality.has(decoded.flags, Flag.BOOLEAN)
+        rows = np.flatnonzero(registry.is_converted[pair] & is_number)
+        if not len(rows):
+            return decoded, None
+        with np.errstate(over="ignore"):
+            converted = decoded.value[rows] * registry.scale[pair[rows]] + registry.offset[pair[rows]]
+        flags, text = decoded.flags.copy(), decoded.text
+        flags[rows[~np.isfinite(converted)]] |= np.uint8(Flag.BAD)
+        rows, converted = rows[np.isfinite(converted)], converted[np.isfinite(converted)]
+        # The digits of a number that float64 only approximates are those of the other unit.
+        inexact = rows[quality.has(flags[rows], Flag.EXACT)]
+        if len(inexact) and text is not None:
+            flags[inexact] &= ~np.uint8(Flag.EXACT)
+            gone = set(inexact.tolist())
+            text = _some([None if row in gone else entry for row, entry in enumerate(text)])
+        value, sent = decoded.value.copy(), np.full(len(decoded), np.nan)
+        sent[rows], value[rows] = value[rows], converted
+        return replace(decoded, value=value, flags=flags, text=text), sent
+
+    def _readings(
+        self,
+        batch: Batch,
+        decoded: Decoded,
+        sent: Float64s | None,
+        flags: Flags,
+        kept: Int64s | None,
+        now: datetime,
+    ) -> Resolved:
         message, pair, text = decoded.message, decoded.pair, decoded.text
         ts_ms, value = decoded.ts_ms, decoded.value
         if kept is not None:
             message, pair, flags = message[kept], pair[kept], flags[kept]
             ts_ms, value = ts_ms[kept], value[kept]
             text = None if text is None else _some([text[row] for row in kept.tolist()])
+            sent = None if sent is None else sent[kept]
         device = self.registry.device[pair]
         begins = np.ones(len(pair), np.bool_)
         begins[1:] = (message[1:] != message[:-1]) | (device[1:] != device[:-1])
         part = np.flatnonzero(begins)
-        readings = Readings(self.registry.series[pair], ts_ms, value, text, flags)
+        readings = Readings(self.registry.series[pair], ts_ms, value, text, flags, sent)
         for_rules = None
-        if self.registry.has_limits or decoded.sparkplug:
-            for_rules = (flags & np.uint8(Flag.BAD | Flag.HISTORICAL)) == 0
+        if self.registry.has_limits or self.registry.has_conversions or decoded.sparkplug:
+            for_rules = ~quality.has(flags, quality.UNUSED)
+            if self.registry.asks_for_bad:
+                for_rules |= self.registry.uses_bad[pair] & ~quality.has(flags, Flag.HISTORICAL)
         return Resolved(batch, now, readings, part, device[part], message[part], for_rules)
 
     def _quality(self, decoded: Decoded) -> Flags:

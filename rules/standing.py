@@ -213,9 +213,10 @@ def _watched(
 
 def held_for_ms(known: Metric | None) -> int:
     """Return for how long a reading of a metric speaks, by what its catalogue says (A8)."""
-    interval = None if known is None else known.expected_interval_s
+    if known is None:
+        return hold_ms(None)
     # What only reports when it changes, as a door or a switch does, speaks until it says otherwise.
-    return hold_ms(interval, is_on_change=known is not None and known.kind == "state" and interval is None)
+    return hold_ms(known.expected_interval_s, is_on_change=known.reports_on_change)
 
 
 def standing_on(

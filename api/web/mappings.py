@@ -17,7 +17,7 @@ from api.web import forms, mapping_forms, pages
 from assets import listing
 from assets.models import AssetType, Device
 from ingest import mapping as language
-from ingest import mappings, ready, reasons, trial, units
+from ingest import mappings, ready, reasons, trial
 from ingest.mapping import Definition
 from ingest.mappings import MappingDraft
 from ingest.models import Mapping, MappingUse, MappingVersion
@@ -29,6 +29,7 @@ from people.models import OrgUnit
 from people.scope import Viewer
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES
+from telemetry import units
 
 router = APIRouter(prefix="/mappings")
 Reader = Annotated[Viewer, needs("ingest.read")]

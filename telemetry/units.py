@@ -1,6 +1,7 @@
 """The units that payloads come in, and how a number goes from one to another of its kind.
 
-A conversion is ``value * scale + offset``, worked out once when a mapping is read and never on the data path. The
+A conversion is ``value * scale + offset``, worked out once when a mapping or a metric is read and never on the
+data path. The
 table holds what machines of the field send, under the names they use, SenML's symbols (RFC 8428, RFC 8798) among
 them. A library for arithmetic with units would bring an expression language into each process for a list this short.
 """

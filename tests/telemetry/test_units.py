@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import units
-from ingest.units import UNITS, UnknownUnit
+from telemetry import units
+from telemetry.units import UNITS, UnknownUnit
 
 PAIRS = sorted((one, other) for one in UNITS for other in UNITS if UNITS[one].kind == UNITS[other].kind)
 numbers = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False)
