@@ -5,6 +5,7 @@ Every list pages by its sort key and costs a constant number of queries.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select, tuple_
@@ -14,6 +15,7 @@ from assets import types
 from assets.models import Asset, AssetType, Binding, Device, Location, Site
 from people import scope
 from people.scope import Viewer
+from telemetry.models import Series
 
 SORTS: Final[dict[str, InstrumentedAttribute[Any]]] = {"code": Asset.code, "name": Asset.name}
 
@@ -176,6 +178,35 @@ def all_types(
     if after is not None:
         query = query.where(tuple_(AssetType.key, AssetType.id) > after)
     return session.scalars(query).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Unclassified:
+    """A metric that devices send and no type describes: on how many assets, and since when."""
+
+    metric: str
+    assets: int
+    since: datetime
+
+
+def unclassified(
+    session: Session, viewer: Viewer, kind: AssetType, *, after: str | None = None, limit: int
+) -> list[Unclassified]:
+    """Return what is measured now on assets of a type, in sight, and described neither by it nor by its ancestors."""
+    described = types.metrics(session, kind.company_id, [kind.id])[kind.id]
+    query = (
+        select(Series.metric, func.count(Asset.id.distinct()), func.min(Series.created_at))
+        .join(Binding, (Binding.device_id == Series.device_id) & Binding.ends_at.is_(None))
+        .join(Asset, Asset.id == Binding.asset_id)
+        .where(Asset.type_id == kind.id, scope.visible(Asset, viewer, "assets.read"))
+        .where(Series.metric.not_in(list(described)))
+        .group_by(Series.metric)
+        .order_by(Series.metric)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Series.metric > after)
+    return [Unclassified(*row) for row in session.execute(query)]
 
 
 def devices(

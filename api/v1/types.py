@@ -1,5 +1,6 @@
 """Types of assets and what they measure, over JSON."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -32,6 +33,16 @@ class MetricIn(BaseModel):
     high: float | None = Field(None, description="The greatest physically possible value.")
     decimals: int = 1
     expected_interval_s: int | None = None
+    sent_unit: str | None = Field(
+        None, description="The unit devices send it in, where that is not `unit`: readings are converted as they come."
+    )
+    is_on_change: bool = Field(
+        default=False, description="Sent when it changes, not at an interval: never stale, no gaps, never stuck."
+    )
+    stuck_after: int | None = Field(
+        None, description="Equal readings that make a sensor stuck which used to vary; 30 when null, never when 0."
+    )
+    uses_bad: bool = Field(default=False, description="Whether rules use its bad values too.")
 
 
 class MetricOut(MetricIn):
@@ -54,6 +65,20 @@ class MetricChange(BaseModel):
     high: float | None = None
     decimals: int | None = None
     expected_interval_s: int | None = None
+    sent_unit: str | None = None
+    is_on_change: bool | None = None
+    stuck_after: int | None = None
+    uses_bad: bool | None = None
+
+
+class UnclassifiedOut(BaseModel):
+    """A metric that devices on assets of a type send, and that no type describes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    metric: str
+    assets: int = Field(description="On how many assets it is measured now.")
+    since: datetime = Field(description="When the first of their devices sent it first.")
 
 
 class TypeIn(BaseModel):
@@ -130,6 +155,19 @@ def change_type(db: Db, viewer: Writer, type_id: int, body: TypeChange) -> TypeO
     return _shown(db, viewer, [found])[0]
 
 
+@router.get("/{type_id}/unclassified")
+def unclassified(
+    db: Db, viewer: Reader, type_id: int, limit: paging.Limit = 100, cursor: paging.Cursor = None
+) -> paging.Page[UnclassifiedOut]:
+    """List what devices on assets of a type send that it does not describe, by name; describe it to classify it."""
+    after = paging.read(cursor, (str,))
+    rows = listing.unclassified(
+        db, viewer, find(db, viewer, type_id), after=None if after is None else after[0], limit=limit + 1
+    )
+    page, following = paging.cut(rows, limit, lambda row: (row.metric,))
+    return paging.Page(items=[UnclassifiedOut.model_validate(row) for row in page], next=following)
+
+
 @router.post("/{type_id}/metrics", status_code=201)
 def add_metric(db: Db, viewer: Writer, type_id: int, body: MetricIn) -> MetricOut:
     """Let a type measure something more, or say an inherited metric differently."""
@@ -148,8 +186,7 @@ def change_metric(db: Db, viewer: Writer, type_id: int, metric_id: int, body: Me
     current = MetricOut.model_validate(metric).model_dump(exclude={"id", "type_id"})
     wanted = current | body.model_dump(exclude_unset=True)
     wanted |= {"name": wanted["name"] or "", "unit": wanted["unit"] or "", "kind": wanted["kind"] or ""}
-    if wanted["decimals"] is None:
-        wanted["decimals"] = metric.decimals
+    wanted |= {name: current[name] for name in ("decimals", "is_on_change", "uses_bad") if wanted[name] is None}
     types.change_metric(db, found, metric, types.MetricDraft(**wanted), actor=viewer.actor, now=clock.now())
     return MetricOut.model_validate(metric)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from sqlalchemy import func, select
@@ -15,7 +15,7 @@ from api.v1 import types as v1
 from api.v1.keeping import retention_of
 from api.web import forms, pages
 from assets import listing, quietness, types
-from assets.models import Asset, AssetType, Metric
+from assets.models import STUCK_AFTER, Asset, AssetType, Metric
 from kernel import clock, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid
 from people import scope
@@ -25,6 +25,7 @@ from people.scope import Viewer
 router = APIRouter()
 Reader = Annotated[Viewer, needs("assets.read")]
 Writer = Annotated[Viewer, needs("assets.write")]
+MOST_UNCLASSIFIED = 50
 ICONS = (
     "engine", "wind", "snowflake", "droplet", "propeller", "temperature", "bolt", "gauge", "building-factory",
     "arrows-right", "robot", "forklift", "elevator", "windmill", "truck", "tool", "router", "cpu", "box",
@@ -60,6 +61,10 @@ class MetricForm(BaseModel):
     high: str = ""
     decimals: str = "1"
     expected_interval_s: str = ""
+    sent_unit: str = ""
+    is_on_change: str = ""
+    stuck_after: str = ""
+    uses_bad: str = ""
 
     def draft(self) -> types.MetricDraft:
         """Return the metric it describes.
@@ -77,6 +82,10 @@ class MetricForm(BaseModel):
             high=forms.number(self.high, "high"),
             decimals=forms.whole(self.decimals or "1", "decimals") or 0,
             expected_interval_s=forms.whole(self.expected_interval_s, "expected_interval_s"),
+            sent_unit=self.sent_unit,
+            is_on_change=bool(self.is_on_change),
+            stuck_after=forms.whole(self.stuck_after, "stuck_after"),
+            uses_bad=bool(self.uses_bad),
         )
 
 
@@ -115,9 +124,12 @@ def add_type(request: Request, db: Db, viewer: Writer, form: Annotated[TypeForm,
 
 
 @router.get("/types/{type_id}")
-def one_type(request: Request, db: Db, viewer: Reader, type_id: int) -> Response:
-    """Show a type with all it measures."""
-    return _page(request, db, viewer, type_id)
+def one_type(
+    request: Request, db: Db, viewer: Reader, type_id: int, classify: Annotated[str, Query(max_length=80)] = ""
+) -> Response:
+    """Show a type with all it measures; ``classify`` is a metric that devices send and that is to be described."""
+    chosen = MetricForm(key=classify, name=classify.replace("_", " ").capitalize()) if classify else None
+    return _page(request, db, viewer, type_id, metric=chosen)
 
 
 @router.post("/types/{type_id}")
@@ -253,6 +265,8 @@ def _page(
         form=form or _form_of(kind),
         metric=metric or MetricForm(),
         is_adding=metric is not None,
+        unclassified=listing.unclassified(db, viewer, kind, limit=MOST_UNCLASSIFIED),
+        stuck_after=STUCK_AFTER,
         errors=errors or {},
         silence=quietness.of_type(db, kind.id),
         kinds=forms.translated(KIND_WORDS, request.state.language),
@@ -295,6 +309,7 @@ def _metric(
         form=form,
         errors=errors or {},
         kinds=forms.translated(KIND_WORDS, request.state.language),
+        stuck_after=STUCK_AFTER,
     )
 
 
@@ -323,4 +338,8 @@ def _as_form(metric: Metric) -> MetricForm:
         high=text(metric.high),
         decimals=str(metric.decimals),
         expected_interval_s=text(metric.expected_interval_s),
+        sent_unit=metric.sent_unit or "",
+        is_on_change="1" if metric.is_on_change else "",
+        stuck_after=text(metric.stuck_after),
+        uses_bad="1" if metric.uses_bad else "",
     )

@@ -1,11 +1,13 @@
 """Types and what they measure: inheritance, local change, no circles."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from assets import types
-from assets.models import AssetType
+from assets.models import AssetType, Metric
 from kernel.errors import Conflict, Invalid
 from tests.assets.plant import ACTOR, NOW, Plant, build
 
@@ -72,6 +74,11 @@ def test_a_key_exists_once_and_only_in_its_company(session: Session, plant: Plan
         ("low", types.MetricDraft("a", "A", low=float("inf"))),
         ("decimals", types.MetricDraft("a", "A", decimals=9)),
         ("expected_interval_s", types.MetricDraft("a", "A", expected_interval_s=0)),
+        ("sent_unit", types.MetricDraft("a", "A", unit="°C", sent_unit="bar")),
+        ("sent_unit", types.MetricDraft("a", "A", unit="°C", sent_unit="furlong")),
+        ("unit", types.MetricDraft("a", "A", sent_unit="bar")),
+        ("sent_unit", types.MetricDraft("a", "A", unit="bar", sent_unit="kPa", kind="state")),
+        ("stuck_after", types.MetricDraft("a", "A", stuck_after=1)),
     ],
 )
 def test_a_metric_that_cannot_be_is_refused(
@@ -80,6 +87,21 @@ def test_a_metric_that_cannot_be_is_refused(
     with pytest.raises(Invalid) as refused:
         types.add_metric(session, plant.pump, draft, actor=ACTOR, now=NOW)
     assert refused.value.field == field
+
+
+def test_TEL_4_a_metric_says_how_it_is_sent_and_when_its_sensor_is_stuck(session: Session, plant: Plant) -> None:
+    def added(key: str, **more: Any) -> Metric:
+        draft = types.MetricDraft(key, key, **more)
+        return types.add_metric(session, plant.pump, draft, actor=ACTOR, now=NOW)
+
+    oil = added("oil", unit="°C", sent_unit=" °F ")
+    assert oil.conversion is not None
+    assert (oil.sent_unit, round(oil.conversion.of(212.0), 9), oil.stuck_limit) == ("°F", 100.0, 30)
+    same = added("same", unit="°C", sent_unit="°C", stuck_after=0)
+    assert (same.sent_unit, same.conversion, same.stuck_limit) == (None, None, 0)
+    assert (added("quick", stuck_after=300).stuck_limit, added("door", is_on_change=True).stuck_limit) == (300, 0)
+    rests = [added(kind, kind=kind) for kind in ("counter", "state", "text")]
+    assert [(one.stuck_limit, one.reports_on_change) for one in rests] == [(0, False), (0, True), (0, False)]
 
 
 def test_a_metric_is_changed_and_removed(session: Session, plant: Plant) -> None:

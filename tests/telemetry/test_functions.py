@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry import buckets, functions
-from telemetry.readings import Readings
+from telemetry.readings import Flag, Readings
 
 NAN = float("nan")
 ROWS = st.lists(
@@ -72,6 +72,15 @@ def test_time_in_state_equals_counting_every_millisecond(
         told = dict(zip(found.states, found.ms[:, bucket].tolist(), strict=True))
         assert {state: ms for state, ms in told.items() if ms} == {s: n for s, n in counted.items() if s is not None}
         assert found.unknown_ms[bucket] == counted.get(None, 0)
+
+
+def test_TEL_6_a_bad_reading_is_in_no_percentile_and_no_rate_and_after_it_nothing_is_known() -> None:
+    some = Readings.of([1] * 4, [0, 10, 20, 30], [1.0, 500.0, 3.0, 3.0], flags=[0, Flag.BAD, Flag.STUCK, 0])
+    grid = np.array([1]), np.array([0, 40])
+    assert functions.percentile(some, grid, 100).tolist() == [[3.0]]
+    assert functions.rate(some, grid, is_counter=False, per_ms=30).tolist() == [[2.0]]
+    told = functions.time_in_state(some, grid[1], hold_ms=15, now_ms=100)
+    assert (told.states, told.ms.tolist(), told.unknown_ms.tolist()) == ([1.0, 3.0], [[10], [20]], [10])
 
 
 def test_texts_are_states_too_and_too_many_values_are_none() -> None:

@@ -456,6 +456,40 @@ def test_AS_10_a_metric_added_to_a_type_appears_on_its_assets_at_once(
     assert (bad.status_code, "This must be a number." in bad.text) == (422, True)
 
 
+def test_TEL_4_a_new_metric_is_unclassified_and_is_classified_on_the_page_of_its_type(
+    client: httpx.Client, client_of: ClientOf, plant: dict[str, int], runtime: Runtime
+) -> None:
+    kind = client.get("/api/v1/types").json()["items"][0]["id"]
+    assert "Unclassified" not in client.get(f"/types/{kind}").text
+    with db.transaction(runtime.sessions) as session:
+        session.add(Series(device_id=plant["sensor"], metric="oil_temp", created_at=clock.now()))
+    (found,) = client.get(f"/api/v1/types/{kind}/unclassified").json()["items"]
+    assert (found["metric"], found["assets"]) == ("oil_temp", 1)
+    elsewhere = client_of("technician", "quarry").get(f"/api/v1/types/{kind}/unclassified").json()["items"]
+    assert elsewhere == []
+    assert f'href="/types/{kind}?classify=oil_temp#new-metric"' in client.get(f"/types/{kind}").text
+    form = client.get(f"/types/{kind}", params={"classify": "oil_temp"}).text
+    assert 'value="oil_temp"' in form
+    assert 'value="Oil temp"' in form
+    described = {"key": "oil_temp", "name": "Oil", "unit": "°C", "sent_unit": "°F", "is_on_change": "1"}
+    assert client.post(f"/types/{kind}/metrics", data=described).status_code == 303
+    page = client.get(f"/types/{kind}").text
+    assert "Unclassified" not in page
+    assert "sent in °F" in page
+    (metric,) = (one for one in client.get(f"/api/v1/types/{kind}").json()["metrics"] if one["key"] == "oil_temp")
+    assert (metric["sent_unit"], metric["is_on_change"], metric["stuck_after"]) == ("°F", True, None)
+    address = f"/api/v1/types/{kind}/metrics/{metric['id']}"
+    assert client.patch(address, json={"stuck_after": 12}).json()["sent_unit"] == "°F"
+    assert client.patch(address, json={"sent_unit": "bar"}).status_code == 422
+    form = client.get(f"/types/{kind}/metrics/{metric['id']}").text
+    assert re.search(r'name="stuck_after"[^>]*value="12"|value="12"[^>]*name="stuck_after"', form.replace("\n", " "))
+    # A box that is not ticked sends nothing.
+    data = {"name": "Oil", "unit": "°C", "sent_unit": "°F"}
+    assert client.post(f"/types/{kind}/metrics/{metric['id']}", data=data).status_code == 303
+    (metric,) = (one for one in client.get(f"/api/v1/types/{kind}").json()["metrics"] if one["key"] == "oil_temp")
+    assert (metric["is_on_change"], metric["stuck_after"]) == (False, None)
+
+
 def test_a_site_and_its_locations_are_made_by_forms(client: httpx.Client, company: Company) -> None:
     form = {
         "unit": company.units["south"].id,
