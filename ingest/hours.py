@@ -17,10 +17,11 @@ import numpy as np
 from assets.derivations import Derived
 from assets.measured import Span
 from telemetry import derived
+from telemetry.buckets import MAX_SAMPLES
 from telemetry.derived import OF_TIME, Break, Hours, Opening, hour_of
 from telemetry.readings import Flag, Flags, Float64s, Int64s, Readings, concatenate
 from telemetry.retention import DAY_MS, HOUR_MS
-from telemetry.store import MAX_SAMPLES, TelemetryStore
+from telemetry.store import TelemetryStore
 
 PAGE: Final = 200_000
 """Readings of the source that are held at once, as long as one hour has no more."""
