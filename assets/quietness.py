@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
+from assets.derived_tables import Derivation
 from assets.events import TypeChanged
 from assets.models import AssetType, Device, Metric
 from kernel import audit, events
@@ -40,7 +41,7 @@ def of_types(session: Session) -> Sequence[Limit]:
         row.type_id: row.shortest
         for row in session.execute(
             select(Metric.type_id, func.min(Metric.expected_interval_s).label("shortest"))
-            .where(Metric.expected_interval_s > 0)
+            .where(Metric.expected_interval_s > 0, ~_worked_out())
             .group_by(Metric.type_id)
         )
     }
@@ -51,6 +52,11 @@ def of_types(session: Session) -> Sequence[Limit]:
         )
     }
     return [_limit([rows[step] for step in _line(type_id, rows)], shortest) for type_id in rows]
+
+
+def _worked_out() -> ColumnElement[bool]:
+    """Return that a metric is worked out here: that it comes says nothing about a device."""
+    return exists().where((Derivation.metric_id == Metric.id) | (Derivation.total_id == Metric.id))
 
 
 def _line(type_id: int, rows: Mapping[int, Any]) -> list[int]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import time
 from typing import Any, Final, NamedTuple
 
+from assets.derivations import DerivedDraft
+
 COMPANY: Final = ("Hengfeng Precision", "恒丰精密制造")
 
 
@@ -107,6 +109,14 @@ KINDS: Final = (
         Measure("winding_temperature", "Winding temperature", "绕组温度", "°C", high=180),
         Measure("load", "Load", "负载率", "%", high=150))),
 )  # fmt: skip
+
+DERIVED: Final = (
+    ("compressor", DerivedDraft(
+        "loaded_hours", "Hours under load", "current", "run_hours", name_zh="加载小时", above=55, hold_s=600)),
+    ("chiller", DerivedDraft("energy", "Energy", "power", "energy", name_zh="用电量", hold_s=600)),
+    ("moulding", DerivedDraft("shots_made", "Shots made", "shots", "counter", name_zh="产出模次", decimals=0)),
+)  # fmt: skip
+"""What is worked out of it, by kind. Past readings lie five minutes apart, so each speaks for ten."""
 
 SKILLS: Final = (
     ("mechanical", "Mechanical", "机械"),

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.demo import alarms, catalogue, history, today
 from api.runtime import Runtime
+from assets import derivations
 from assets import passwords as device_passwords
 from assets.models import Asset, AssetType, Binding, Device, Location, Metric, Site
 from kernel import clock, db, ids
@@ -96,6 +97,10 @@ def seed(runtime: Runtime, *, say: Say) -> None:
         measured = [(device.id, asset.id, asset.type.key) for device, asset in built.devices]
     say("  … 90 days of readings")
     points = history.readings(runtime, measured, episodes, now=now, behind=BEHIND)
+    with db.transaction(runtime.sessions) as session:
+        for key, draft in catalogue.DERIVED:
+            kind = session.get_one(AssetType, built.types[key].id)
+            derivations.add(session, kind, draft, actor=ACTOR, now=clock.now())
     say(f"  The demo company is ready: {len(built.assets)} machines, {points:,} readings.")
 
 

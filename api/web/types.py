@@ -13,7 +13,7 @@ from api.access import Db, needs
 from api.v1 import enrolments
 from api.v1 import types as v1
 from api.v1.keeping import retention_of
-from api.web import forms, pages
+from api.web import forms, pages, worked_out
 from assets import listing, quietness, types
 from assets.models import STUCK_AFTER, Asset, AssetType, Metric
 from kernel import clock, i18n
@@ -253,6 +253,8 @@ def _page(
     line = types.lineage(db, viewer.company_id)[kind.id]
     above = {row.id: row for row in db.scalars(select(AssetType).where(AssetType.id.in_(line)))}
     parts = access.runtime(request)
+    described = types.metrics(db, viewer.company_id, [kind.id])[kind.id]
+    metrics, derived = worked_out.on_type(db, described, request.state.language)
     kept = retention_of(db, parts.settings, viewer.company_id, kind.id)
     return pages.render(
         request,
@@ -261,7 +263,9 @@ def _page(
         kind=kind,
         above=[above[identity] for identity in line[1:]],
         by_id=above,
-        metrics=list(types.metrics(db, viewer.company_id, [kind.id])[kind.id].values()),
+        metrics=metrics,
+        derived=derived,
+        hows=dict(forms.translated(worked_out.HOW_WORDS, request.state.language)),
         form=form or _form_of(kind),
         metric=metric or MetricForm(),
         is_adding=metric is not None,

@@ -204,6 +204,25 @@ def _metric(session: Session, _of: Company, _owner: Account, known: Known) -> in
     return session.get_one(AssetType, known["type_id"]).metrics[0].id
 
 
+def _derived(session: Session, _of: Company, _owner: Account, known: Known) -> int:
+    from assets.derivations import DerivedDraft, add
+    from assets.models import AssetType
+
+    kind = session.get_one(AssetType, known["type_id"])
+    draft = DerivedDraft(f"hours-{ids.token(64)}", "Hours", kind.metrics[0].key, "run_hours")
+    return add(session, kind, draft, actor="system", now=clock.now()).metric_id
+
+
+def _meter_change(session: Session, _of: Company, _owner: Account, known: Known) -> int:
+    from assets.derived_tables import MeterChange
+
+    row = MeterChange(asset_id=known["asset_id"], metric="pulses", kind="exchange", at=clock.now(), by="system",
+                      reason=MARK, recorded_at=clock.now())  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _type(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.asset_type(session, of, f"type-{ids.token(64)}".lower()).id
 
@@ -301,9 +320,11 @@ RECORDS: Mapping[str, Record] = {
     "application_id": Record(_application),
     "asset_id": Record(_asset),
     "backtest_id": Record(_backtest, of="owner"),
+    "change_id": Record(_meter_change),
     "checklist_id": Record(lambda session, of, *_: factories.checklist(session, of, HERE).id),
     "command_id": Record(_command),
     "delivery_id": Record(_delivery),
+    "derived_id": Record(_derived, of="company"),
     "device_id": Record(_device),
     "digest": Record(lambda *_: "0" * 64),
     "enrolment_id": Record(_enrolment),
