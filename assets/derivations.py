@@ -151,8 +151,7 @@ def rows_of(session: Session, metrics: Iterable[Metric]) -> dict[int, Derivation
 
 def _derived(metric: Metric, row: Derivation, described: Mapping[str, Metric]) -> Derived:
     source = described.get(row.source)
-    interval = None if source is None else source.expected_interval_s
-    hold_s = row.hold_s or (HOLD_S if interval is None else HOLDS * interval)
+    hold_s = row.hold_s or (HOLD_S if source is None else _hold_s(source))
     recipe = Recipe(
         cast("How", row.how),
         above=0.5 if row.above is None else row.above,
@@ -162,6 +161,12 @@ def _derived(metric: Metric, row: Derivation, described: Mapping[str, Metric]) -
         per_ms=(row.per_s or HOUR_S) * 1000,
     )
     return Derived(metric.key, metric.key + TOTAL if row.how in SUMMED else None, row.source, recipe)
+
+
+def _hold_s(source: Metric) -> int:
+    if source.is_on_change:
+        return MOST_HOLD_S
+    return HOLD_S if source.expected_interval_s is None else HOLDS * source.expected_interval_s
 
 
 def _checked(session: Session, kind: AssetType, draft: DerivedDraft) -> DerivedDraft:

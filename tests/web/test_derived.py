@@ -176,7 +176,14 @@ def test_its_pages_are_accessible_and_fit_a_phone_in_both_languages(
     browser: Browser, client: httpx.Client, address: str, runtime: Runtime, metered: tuple[int, int]
 ) -> None:
     asset, kind = metered
-    body = {"key": "used", "name": "Energy used", "name_zh": "用电量", "source": "pulses", "how": "counter", "unit": "kWh"}
+    body = {
+        "key": "used",
+        "name": "Energy used",
+        "name_zh": "用电量",
+        "source": "pulses",
+        "how": "counter",
+        "unit": "kWh",
+    }
     made = client.post(f"/api/v1/types/{kind}/derived", json=body).json()["id"]
     noted = {"metric": "pulses", "kind": "exchange", "at": clock.from_ms(FULL - 3 * HOUR_MS).isoformat(), "final": 7}
     client.post(f"/api/v1/assets/{asset}/meters", json=noted | {"reason": "Display broken"})
