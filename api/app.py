@@ -19,6 +19,7 @@ from api.access import open_to_all
 from api.backtester import Backtester
 from api.bodies import Bounded
 from api.exporter import Exporter
+from api.forecaster import Forecaster
 from api.live import Live
 from api.runtime import Runtime
 from api.v1 import intake_posts
@@ -48,7 +49,7 @@ def create(runtime: Runtime) -> FastAPI:
         app.state.places = asyncio.Semaphore(pool)
         anyio.to_thread.current_default_thread_limiter().total_tokens = pool + 16
         async with app.state.live.listening():
-            with app.state.exporter.running(), app.state.backtester.running():
+            with app.state.exporter.running(), app.state.backtester.running(), app.state.forecaster.running():
                 yield
 
     app = FastAPI(
@@ -62,6 +63,7 @@ def create(runtime: Runtime) -> FastAPI:
     app.state.runtime = runtime
     app.state.exporter = Exporter(runtime)
     app.state.backtester = Backtester(runtime)
+    app.state.forecaster = Forecaster(runtime)
     app.state.live = Live(runtime.sessions, runtime.engine.url.render_as_string(hide_password=False))
     problems.install(app)
     app.router.routes.extend(_routes())

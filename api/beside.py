@@ -39,6 +39,11 @@ class Beside:
         self._looks = LOOKS
         self._wake.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether something was asked for lately."""
+        return self._looks > 0
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Carry out what is asked for, for the length of the block."""

@@ -4,10 +4,10 @@ from typing import Final
 
 from kernel.events import Subscriptions
 from maintenance.dispatch import assign
-from maintenance.orders import alarm_orders
+from maintenance.orders import alarm_orders, proposals
 from maintenance.orders.events import OrderMoved, OrderNeedsDispatch, OrderOpened
 from maintenance.parts import endings
-from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated, LimitForeseen
 
 TABLE: Final[Subscriptions] = {
     AlarmAnnounced: [alarm_orders.on_announced],
@@ -16,4 +16,5 @@ TABLE: Final[Subscriptions] = {
     OrderOpened: [assign.on_opened],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
     OrderMoved: [endings.on_moved],
+    LimitForeseen: [proposals.on_limit_foreseen],
 }

@@ -12,6 +12,7 @@ import people.models
 import qr.models
 import rules.hold_tables
 import rules.models
+import rules.trend_tables
 import telemetry.models
 from kernel.db import Row
 
@@ -23,6 +24,7 @@ PACKAGES = (
     assets.derived_tables,
     rules.models,
     rules.hold_tables,
+    rules.trend_tables,
     ingest.models,
     maintenance.orders.models,
     maintenance.dispatch.models,

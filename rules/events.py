@@ -66,3 +66,11 @@ class RuleSaved:
     """An alarm type, one of its versions or an override changed; evaluators reload it."""
 
     alarm_type_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitForeseen:
+    """The trend of a watched metric reaches its limit within the lead that people asked for."""
+
+    watch_id: int
+    asset_id: int

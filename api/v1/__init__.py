@@ -43,6 +43,7 @@ NOUNS: tuple[str, ...] = (
     "teams",
     "telemetry",
     "tokens",
+    "trends",
     "types",
     "units",
     "users",

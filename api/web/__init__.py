@@ -47,6 +47,7 @@ FEATURES: tuple[str, ...] = (
     "storeroom",
     "teams",
     "track",
+    "trends",
     "types",
     "units",
     "webhooks",

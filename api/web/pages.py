@@ -35,6 +35,7 @@ RAIL = (
 )
 BELOW = {
     "/orders": ("/requests",),
+    "/plans": ("/trends",),
     "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports"),
     "/settings": (
         *("/people", "/teams", "/roles", "/skills", "/units"),

@@ -28,6 +28,8 @@ TRACKED_FOR = timedelta(days=90)
 LONGEST = 2000
 KIND = "corrective"
 """The kind of work a report becomes, and whose setting decides over its triage."""
+_KINDS = {"trend": "inspection"}
+"""Origin → the kind of work that a request of it becomes, where it is another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +61,13 @@ def make(
     now: datetime,
     photos: Sequence[File] = (),
     known: Order | None = None,
+    is_proposal: bool = False,
 ) -> Made:
     """Take a report on an asset and let it become an order, join one or wait, in this transaction.
 
     ``origin`` is ``scan``, ``person``, ``mail`` …; ``known`` is the open order of the asset that the reporter
-    recognised as the same fault.
+    recognised as the same fault. A proposal is no fault: it waits whatever the kind of work says, and becomes an
+    inspection.
 
     Raises:
         Invalid: nothing is said, or too much.
@@ -99,7 +103,8 @@ def make(
         timeline.write(session, request, "photo", actor=actor, now=now, is_public=True, file=file)
     _audit(session, request, "make", actor, now, after={"number": request.number, "asset_id": asset.id})
     _emit(session, request, RequestMade(request.id), actor, now)
-    _settle(session, request, known, now)
+    if not is_proposal:
+        _settle(session, request, known, now)
     return Made(request, token)
 
 
@@ -143,7 +148,7 @@ def accept(
         origin=request.origin,
         title=title or _first_line(request.what),
         description=request.what,
-        kind=KIND,
+        kind=_KINDS.get(request.origin, KIND),
         priority=priority or urgency.of_report(asset.criticality),
     )
     order = desk.open_order(session, draft, actor=actor, now=now)

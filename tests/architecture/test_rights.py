@@ -38,6 +38,7 @@ from maintenance.plans.models import OrderChecklist
 from people.models import Absence, Account, Membership, Role, SavedView, SignIn, Token
 from people.rights import ROLES
 from qr.models import Tag
+from rules.trend_tables import TrendWatch
 from telemetry.store import open_store
 from tests import factories, routes
 from tests.conftest import SECRET
@@ -75,6 +76,16 @@ def _version_of(session: Session, checklist_id: int) -> int:
 
 def _asset(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.asset(session, of, HERE, name=f"{MARK} compressor", photo_id=factories.file(session, of).id).id
+
+
+def _watch(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    kind = factories.asset_type(session, of, f"type-{ids.token(64)}".lower())
+    watched = TrendWatch(
+        company_id=of.id, asset_type_id=kind.id, metric="vibration", limit=7.1, changed_at=factories.NOW
+    )
+    session.add(watched)
+    session.flush()
+    return watched.id
 
 
 def _request(session: Session, of: Company, _owner: Account, _: Known) -> int:
@@ -342,6 +353,7 @@ RECORDS: Mapping[str, Record] = {
     "place_id": Record(lambda session, of, *_: factories.place(session, of, HERE, name=f"{MARK} store").id),
     "plan_id": Record(_plan),
     "rejected_id": Record(_rejected),
+    "watch_id": Record(_watch, of="company"),
     "webhook_id": Record(_webhook),
     "/api/v1/intake/webhook/{name}": Record(lambda *_: "hook"),
     "request_id": Record(_request),
