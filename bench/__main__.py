@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import edge, ingest, latency, live, replay, rules, scale, startup, store
+from bench import edge, ingest, latency, live, replay, rules, scale, startup, store, wear
 
 OUT = Path("var") / "bench.json"
 Figures = dict[str, float]
@@ -68,6 +68,7 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
             rules.measure(instances=(100_000, 100_000, 200)[place])
             | replay.measure(samples=replay.YEAR if size != "least" else 20_000)
         ),
+        "wear": lambda: wear.measure(lives=(60, 20, 2)[place]),
         "startup": startup.measure,
     }
 

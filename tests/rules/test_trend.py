@@ -5,31 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.wear import HOUR_MS, LIMIT, wear
 from rules import trend
 from rules.trend import DAY_MS, Forecast, Outlook, Shape
-
-BASE, LIMIT = 40.0, 100.0
-HOUR_MS = 3_600_000
-
-
-def wear(shape: Shape | None, days: int, life: float, seed: int) -> tuple[trend.Int64s, trend.Floats]:
-    """Return hourly values that reach ``LIMIT`` after ``life`` days: a rhythm, noise that lingers, wild points."""
-    rng = np.random.default_rng(seed)
-    ts_ms = np.arange(days * 24, dtype=np.int64) * HOUR_MS
-    at = ts_ms / DAY_MS
-    worn = {
-        None: np.zeros_like(at),
-        Shape.LINE: at / life,
-        Shape.ACCELERATING: np.expm1(3 * at / life) / np.expm1(3),
-    }[shape]
-    lingering = np.zeros(days)
-    for day in range(1, days):
-        lingering[day] = 0.6 * lingering[day - 1] + 0.8 * rng.normal()
-    value = BASE + (LIMIT - BASE) * worn + 5 * np.sin(2 * np.pi * at) + 2 * rng.normal(size=len(at))
-    value += np.repeat(lingering, 24)
-    wild = rng.random(len(at)) < 0.02
-    value[wild] += 50 * rng.normal(size=wild.sum())
-    return ts_ms, value
 
 
 def foresee(ts_ms: trend.Int64s, value: trend.Floats, limit: float = LIMIT, *, is_rising: bool = True) -> Forecast:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import subscriptions
 from api.runtime import Runtime
 from assets.models import Asset
+from bench.wear import wear
 from kernel import clock, db, events
 from kernel.models import AuditEntry
 from maintenance.orders import requests
@@ -20,7 +21,6 @@ from telemetry.models import Series
 from telemetry.readings import Readings
 from tests import factories
 from tests.factories import Company
-from tests.rules.test_trend import wear
 from tests.waiting import until
 from tests.web.conftest import ClientOf
 
