@@ -4,17 +4,33 @@ from typing import Final
 
 from kernel.events import Subscriptions
 from maintenance.dispatch import assign
-from maintenance.orders import alarm_orders, proposals
+from maintenance.orders import alarm_orders, isolation, proposals
 from maintenance.orders.events import OrderMoved, OrderNeedsDispatch, OrderOpened
 from maintenance.parts import endings
-from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated, LimitForeseen
+from rules import calling
+from rules.events import (
+    AlarmAnnounced,
+    AlarmAssigned,
+    AlarmCleared,
+    AlarmEscalated,
+    AlarmFloodBegan,
+    AlarmHoldDue,
+    AlarmReminded,
+    AlarmRepeated,
+    LimitForeseen,
+)
 
 TABLE: Final[Subscriptions] = {
-    AlarmAnnounced: [alarm_orders.on_announced],
+    AlarmAnnounced: [alarm_orders.on_announced, calling.on_announced],
     AlarmRepeated: [alarm_orders.on_repeated],
     AlarmCleared: [alarm_orders.on_cleared],
+    AlarmReminded: [calling.on_reminded],
+    AlarmEscalated: [calling.on_escalated],
+    AlarmAssigned: [calling.on_assigned],
+    AlarmFloodBegan: [calling.on_flood],
+    AlarmHoldDue: [calling.on_hold_due],
     OrderOpened: [assign.on_opened],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
-    OrderMoved: [endings.on_moved],
+    OrderMoved: [endings.on_moved, isolation.on_moved],
     LimitForeseen: [proposals.on_limit_foreseen],
 }

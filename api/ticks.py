@@ -13,7 +13,8 @@ from kernel import audit, limits
 from maintenance.dispatch import assign, pool
 from maintenance.orders import desk
 from maintenance.plans import schedule
-from people import sign_in
+from people import notices, sign_in
+from rules import timers
 
 KEPT = timedelta(hours=24)
 
@@ -25,6 +26,7 @@ def _sweep(session: Session, now: datetime) -> None:
     sign_in.sweep(session, now)
     applications.sweep(session, now)
     status.sweep(session, now)
+    notices.sweep(session, now)
 
 
 def _witness(session: Session, _now: datetime) -> None:
@@ -36,6 +38,10 @@ TABLE: Final = (
     Tick("plans", 20, schedule.run_due),
     Tick("pool", 5, pool.end_offers),
     Tick("dispatch", 60, assign.retry),
+    Tick("alarm holds", 2, timers.run_holds),
+    Tick("held alarms", 10, timers.run_held),
+    Tick("alarm floods", 5, timers.run_floods),
+    Tick("followed alarms", 2, timers.run_followed),
     Tick("close", 600, desk.close_settled),
     Tick("sweep", 3600, _sweep),
     Tick("ledger", 3600, ledger.sweep),

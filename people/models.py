@@ -6,11 +6,11 @@ so that "this unit and everything below" is one prefix.
 
 from datetime import date, datetime, time
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, INTEGER
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
 
-from kernel.db import Id, Name, Named, Row
+from kernel.db import Id, Json, Name, Named, Row
 
 
 class OrgUnit(Named, Row):
@@ -229,6 +229,27 @@ class Absence(Row):
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     reason: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Notice(Row):
+    """Something one person is told on their own page: a sentence with its values, and where it leads."""
+
+    __tablename__ = "notice"
+    __table_args__ = (
+        Index("ix_notice_account", "account_id", "id"),
+        Index("ix_notice_unread", "account_id", postgresql_where=text("read_at IS NULL")),
+    )
+
+    id: Mapped[Id]
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    at: Mapped[datetime]
+    subject: Mapped[str] = mapped_column(String(60))
+    """What it is about, e.g. ``alarm:12``."""
+    text: Mapped[str] = mapped_column(String(300))
+    """English with placeholders; shown in the reader's language."""
+    values: Mapped[Json]
+    href: Mapped[str] = mapped_column(String(200))
+    read_at: Mapped[datetime | None]
 
 
 class Customer(Scoped, Named, Row):

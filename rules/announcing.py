@@ -13,8 +13,10 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from kernel import events
 from rules import floods, holding
 from rules.episodes import Seen
+from rules.events import AlarmFloodBegan
 from rules.holding import Held
 
 STALE_AFTER: Final = timedelta(hours=24)
@@ -79,6 +81,8 @@ def _by_desk(
             grouped.append((floods.seen(members, subject, standing.get(unit_id, {}).get(subject), now), children))
         if parted.is_flooded and f"unit:{unit_id}" not in standing.get(unit_id, {}):
             floods.begin(session, waiting[0].company_id, unit_id, f"unit:{unit_id}", None, now=now)
+            began = AlarmFloodBegan(unit_id, len(before) + len(parted.told))
+            events.emit(session, began, subject=f"unit:{unit_id}", at=now, actor="system", unit_id=unit_id)
     return told, grouped
 
 

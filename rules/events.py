@@ -62,6 +62,70 @@ class AlarmAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmReminded:
+    """Nobody has acknowledged an announced alarm; people are reminded, for the ``number``-th time."""
+
+    alarm_id: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEscalated:
+    """An alarm goes to the next of its escalation: to a role on shift, or to one person."""
+
+    alarm_id: int
+    step: int
+    role: str | None
+    account_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmAssigned:
+    """An alarm was given to somebody, or with None to nobody."""
+
+    alarm_id: int
+    account_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReset:
+    """A latched alarm that had cleared was reset."""
+
+    alarm_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmHoldBegan:
+    """From now on alarms are recorded and not announced: ``kind`` is *shelved*, *suppressed* or *out_of_service*."""
+
+    hold_id: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmHoldEnded:
+    """What kept alarms from being announced has ended; those that stand and nothing else holds are announced."""
+
+    hold_id: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmHoldDue:
+    """Somebody is to look whether it is still right that alarms are out of service."""
+
+    hold_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmFloodBegan:
+    """More alarms reach a desk than anybody can read; its people hear of the flood and not of each."""
+
+    unit_id: int
+    alarms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSaved:
     """An alarm type, one of its versions or an override changed; evaluators reload it."""
 

@@ -1,12 +1,13 @@
 """The tables of what keeps alarms from being announced: shelves, suppression, out of service, floods."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.models import Asset
-from kernel.db import Id, Row
+from kernel.db import Id, Named, Row
 from people.models import Scoped
 
 
@@ -77,3 +78,27 @@ class AlarmFlood(Scoped, Row):
     alarm_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
     began_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class EscalationPolicy(Scoped, Named, Row):
+    """How the alarms of a unit and those below it are followed up until somebody acknowledges them.
+
+    The one that fits an alarm most closely holds: of its type before all types, of the lowest unit, then of the
+    highest ``severity``, which is the least it is for.
+    """
+
+    __tablename__ = "escalation_policy"
+    __table_args__ = (
+        CheckConstraint("severity IN ('critical', 'major', 'minor', 'warning', 'info')", name="severity"),
+    )
+
+    id: Mapped[Id]
+    severity: Mapped[str] = mapped_column(String(10))
+    alarm_type_id: Mapped[int | None] = mapped_column(ForeignKey("alarm_type.id"), index=True)
+    repeat_min: Mapped[int | None]
+    repeats: Mapped[int] = mapped_column(default=0)
+    realarm_min: Mapped[int | None]
+    realarms: Mapped[int] = mapped_column(default=0)
+    steps: Mapped[list[Any]] = mapped_column(default=list)
+    """In order of delay: ``{"after_min": 30, "role": "manager"}``, or ``"account": 7`` instead of the role."""
+    is_enabled: Mapped[bool] = mapped_column(default=True)

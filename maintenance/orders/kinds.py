@@ -5,6 +5,7 @@
 - a verb (``finish``, ``start``, …) → what that step needs: words of ``lifecycle.NEEDS``;
 - ``triage`` → when a report from outside waits for a person: ``always``, ``open_order`` (only when the asset has
   an open order that it may belong to; the default), or an empty list: it never waits and joins by itself;
+- ``holds`` → why the asset is out of service while the order is worked on: words of ``isolation.WHYS``;
 - ``dispatch`` → ``pool`` offers new orders of this kind to the grab pool first; by default the machine assigns.
 
 Decision on triage: a report becomes an order at once when the asset has no open order, because a customer who
@@ -39,6 +40,12 @@ BUILT_IN: Final = {
         "name": "Preventive maintenance",
         "name_zh": "预防性维护",
         "requires": {"finish": ["checklist"]},
+        "auto_verify": False,
+    },
+    "calibration": {
+        "name": "Calibration",
+        "name_zh": "校准",
+        "requires": {"finish": ["resolution"], "holds": ["calibration"]},
         "auto_verify": False,
     },
     "follow_up": {
