@@ -5,7 +5,7 @@ from typing import Final
 from kernel.events import Subscriptions
 from maintenance.dispatch import assign
 from maintenance.orders import alarm_orders, isolation, proposals
-from maintenance.orders.events import OrderMoved, OrderNeedsDispatch, OrderOpened
+from maintenance.orders.events import AlarmOutlasted, OrderMoved, OrderNeedsDispatch, OrderOpened
 from maintenance.parts import endings
 from rules import calling
 from rules.events import (
@@ -29,6 +29,7 @@ TABLE: Final[Subscriptions] = {
     AlarmAssigned: [calling.on_assigned],
     AlarmFloodBegan: [calling.on_flood],
     AlarmHoldDue: [calling.on_hold_due],
+    AlarmOutlasted: [alarm_orders.on_outlasted],
     OrderOpened: [assign.on_opened],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
     OrderMoved: [endings.on_moved, isolation.on_moved],

@@ -6,6 +6,7 @@ import ingest.models
 import kernel.models
 import maintenance.dispatch.models
 import maintenance.orders.models
+import maintenance.orders.policy_tables
 import maintenance.parts.models
 import maintenance.plans.models
 import people.models
@@ -27,6 +28,7 @@ PACKAGES = (
     rules.trend_tables,
     ingest.models,
     maintenance.orders.models,
+    maintenance.orders.policy_tables,
     maintenance.dispatch.models,
     maintenance.plans.models,
     maintenance.parts.models,

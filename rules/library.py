@@ -21,7 +21,7 @@ from people.models import OrgUnit
 from rules import conditions, overrides
 from rules.conditions import AlarmDefinition
 from rules.events import RuleSaved
-from rules.models import SEVERITIES, AlarmType, RuleOverride, RuleVersion
+from rules.models import AlarmType, RuleOverride, RuleVersion
 
 _LONGEST_KEY: Final = 60
 
@@ -35,7 +35,6 @@ class AlarmTypeDraft:
     name_zh: str | None = None
     asset_type_id: int | None = None
     asset_id: int | None = None
-    order_from: str | None = "major"
 
 
 def add(
@@ -60,7 +59,6 @@ def add(
         raise Invalid("A key has 1 to {most} characters and no blank at either end.", field="key", most=_LONGEST_KEY)
     if not name:
         raise Invalid("Please give it a name.", field="name")
-    _check_order_from(draft.order_from)
     if session.scalar(select(AlarmType.id).where(AlarmType.company_id == company_id, AlarmType.key == key)):
         raise Conflict("There is an alarm type with the key {key} already.", field="key", key=key)
     if (draft.asset_type_id is None) == (draft.asset_id is None):
@@ -72,7 +70,6 @@ def add(
         name_zh=draft.name_zh,
         asset_type_id=draft.asset_type_id,
         asset_id=draft.asset_id,
-        order_from=draft.order_from,
         company_id=company_id,
         unit_id=unit.id,
         version=1,
@@ -145,18 +142,6 @@ def switch(session: Session, kind: AlarmType, *, is_enabled: bool, actor: str, n
     )
 
 
-def order_from(session: Session, kind: AlarmType, severity: str | None, *, actor: str, now: datetime) -> None:
-    """Say from which severity on an alarm opens a work order; None: never.
-
-    Raises:
-        Invalid: there is no such severity.
-    """
-    _check_order_from(severity)
-    before, kind.order_from = kind.order_from, severity
-    if before != severity:
-        _tell(session, kind, "rule.order_from", {"order_from": before}, {"order_from": severity}, actor=actor, now=now)
-
-
 def override(
     session: Session, kind: AlarmType, asset: Asset, patch: Mapping[str, Any], *, actor: str, now: datetime
 ) -> None:
@@ -222,11 +207,6 @@ def _checked(
 
 def _range(metric: Metric) -> tuple[float, float] | None:
     return None if metric.low is None or metric.high is None else (metric.low, metric.high)
-
-
-def _check_order_from(severity: str | None) -> None:
-    if severity is not None and severity not in SEVERITIES:
-        raise Invalid("There is no such severity.", field="order_from")
 
 
 def _tell(

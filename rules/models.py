@@ -33,8 +33,6 @@ class AlarmType(Scoped, Named, Row):
     is_enabled: Mapped[bool] = mapped_column(default=True)
     version: Mapped[int] = mapped_column(default=1)
     """The number of the rule version in force."""
-    order_from: Mapped[str | None] = mapped_column(String(10))
-    """The least severity that opens a work order; None opens none."""
     latches: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether its alarms need a person's reset after they cleared."""
     suppresses_below: Mapped[bool] = mapped_column(default=False, server_default=text("false"))

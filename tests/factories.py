@@ -283,7 +283,6 @@ def alarm_type(session: Session, of: Company, where: str = "harbour", **values: 
                 "name_zh": "过热",
                 "asset_type_id": asset_type(session, of).id,
                 "changed_at": NOW,
-                "order_from": "major",
                 **values,
             }
         ),

@@ -279,9 +279,7 @@ def _device(session: Session, built: Built, asset: Asset, secret: bytes) -> None
 
 def _rules(session: Session, built: Built, _: Runtime) -> None:
     for rule in catalogue.RULES:
-        draft = library.AlarmTypeDraft(
-            rule.key, rule.name, rule.name_zh, asset_type_id=built.types[rule.kind].id, order_from="major"
-        )
+        draft = library.AlarmTypeDraft(rule.key, rule.name, rule.name_zh, asset_type_id=built.types[rule.kind].id)
         library.add(session, draft, rule.definition, unit=built.company, actor=ACTOR, now=built.now)
 
 

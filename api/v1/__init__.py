@@ -27,6 +27,7 @@ NOUNS: tuple[str, ...] = (
     "locations",
     "mappings",
     "meters",
+    "order_policies",
     "orders",
     "parts",
     "places",

@@ -18,7 +18,7 @@ from assets import types
 from assets.models import Asset
 from kernel import clock
 from kernel.errors import Invalid, NotFound
-from maintenance.orders import foreseen
+from maintenance.orders import foreseen, policies
 from maintenance.orders.models import Order
 from people import scope
 from people.models import OrgUnit
@@ -143,7 +143,7 @@ def queue(request: Request, db: Session, viewer: Viewer, body: BacktestIn) -> Ba
         current=None if current is None else current.definition,
         version=version,
         current_version=None if current is None else current.number,
-        order_from=_order_from(kind, body),
+        order_from=_order_from(db, kind, body),
         window_h=body.window_h,
     )
     row = backtests.ask(
@@ -181,10 +181,10 @@ def _sides(
     return chosen.definition, current, chosen.number
 
 
-def _order_from(kind: AlarmType | None, body: BacktestIn) -> str | None:
+def _order_from(db: Session, kind: AlarmType | None, body: BacktestIn) -> str | None:
     if "order_from" in body.model_fields_set:
         return body.order_from
-    return "major" if kind is None else kind.order_from
+    return "major" if kind is None else policies.least_of(db, [kind])[kind.id]
 
 
 def _assets(db: Session, viewer: Viewer, kind: AlarmType | None, body: BacktestIn) -> list[int]:

@@ -12,6 +12,7 @@ from api.access import Db, needs
 from assets.models import Asset
 from kernel import clock
 from kernel.errors import Invalid, NotFound
+from maintenance.orders import policies
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
@@ -35,7 +36,11 @@ class RuleIn(BaseModel):
     unit_id: int | None = Field(
         None, description="It holds on assets of this org unit and below; the company, or the asset's, when left out."
     )
-    order_from: Severity | None = Field("major", description="The least severity that opens a work order.")
+    order_from: Severity | None = Field(
+        "major",
+        description="The least severity that opens a work order: short for an order policy of its own. Left out, it"
+        " does as the company does.",
+    )
     definition: dict[str, Any] = Field(description="Create rules by severity, clear policy and message.")
 
 
@@ -43,7 +48,7 @@ class RuleChange(BaseModel):
     """What to change of an alarm type beside its definition; fields left out stay."""
 
     is_enabled: bool | None = None
-    order_from: Severity | None = None
+    order_from: Severity | None = Field(None, description="Short for an order policy; narrowed lines stay.")
 
 
 class Definition(BaseModel):
@@ -71,7 +76,9 @@ class RuleOut(BaseModel):
     asset_id: int | None
     unit_id: int
     is_enabled: bool
-    order_from: str | None
+    order_from: str | None = Field(
+        description="The least severity from which on each opens a work order, by its order policy or the company's."
+    )
     version: int
     changed_at: datetime
     definition: dict[str, Any]
@@ -120,7 +127,8 @@ def rules(db: Db, viewer: Reader, wanted: Annotated[Filter, Query()]) -> paging.
     after = paging.read(wanted.cursor, (str, int))
     rows = visible.listed(db, viewer, wanted.asked(), after=after, limit=wanted.limit + 1)
     page, following = paging.cut(rows, wanted.limit, lambda row: (row[0].key, row[0].id))
-    return paging.Page(items=[_shown(*row) for row in page], next=following)
+    opens = policies.least_of(db, [kind for kind, _ in page])
+    return paging.Page(items=[_shown(*row, opens[row[0].id]) for row in page], next=following)
 
 
 @router.post("", status_code=201)
@@ -143,11 +151,12 @@ def add(db: Session, viewer: Viewer, body: RuleIn) -> AlarmType:
         unit_id = _asset(db, viewer, body.asset_id).unit_id
     unit_id = unit_id or viewer.company_id
     scope.require(db, viewer, "rules.write", unit_id)
-    draft = library.AlarmTypeDraft(
-        body.key, body.name, body.name_zh or None, body.asset_type_id, body.asset_id, body.order_from
-    )
-    unit = db.get_one(OrgUnit, unit_id)
-    return library.add(db, draft, body.definition, unit=unit, actor=viewer.actor, now=clock.now())
+    draft = library.AlarmTypeDraft(body.key, body.name, body.name_zh or None, body.asset_type_id, body.asset_id)
+    unit, now = db.get_one(OrgUnit, unit_id), clock.now()
+    made = library.add(db, draft, body.definition, unit=unit, actor=viewer.actor, now=now)
+    if "order_from" in body.model_fields_set:
+        policies.save_least(db, made, body.order_from, actor=viewer.actor, now=now)
+    return made
 
 
 @router.get("/{rule_id}")
@@ -166,7 +175,7 @@ def change_rule(db: Db, viewer: Writer, rule_id: int, body: RuleChange) -> RuleO
     if "is_enabled" in body.model_fields_set and body.is_enabled is not None:
         library.switch(db, found, is_enabled=body.is_enabled, actor=viewer.actor, now=now)
     if "order_from" in body.model_fields_set:
-        library.order_from(db, found, body.order_from, actor=viewer.actor, now=now)
+        policies.save_least(db, found, body.order_from, actor=viewer.actor, now=now)
     return _now(db, found)
 
 
@@ -237,10 +246,10 @@ def _asset(db: Session, viewer: Viewer, asset_id: int) -> Asset:
 
 
 def _now(db: Session, kind: AlarmType) -> RuleOut:
-    return _shown(kind, library.in_force(db, kind))
+    return _shown(kind, library.in_force(db, kind), policies.least_of(db, [kind])[kind.id])
 
 
-def _shown(kind: AlarmType, version: RuleVersion) -> RuleOut:
+def _shown(kind: AlarmType, version: RuleVersion, order_from: str | None) -> RuleOut:
     return RuleOut(
         id=kind.id,
         key=kind.key,
@@ -250,7 +259,7 @@ def _shown(kind: AlarmType, version: RuleVersion) -> RuleOut:
         asset_id=kind.asset_id,
         unit_id=kind.unit_id,
         is_enabled=kind.is_enabled,
-        order_from=kind.order_from,
+        order_from=order_from,
         version=kind.version,
         changed_at=kind.changed_at,
         definition=version.definition,

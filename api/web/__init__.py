@@ -29,6 +29,7 @@ FEATURES: tuple[str, ...] = (
     "machines",
     "mappings",
     "meters",
+    "order_policies",
     "orders",
     "parts",
     "people",

@@ -20,6 +20,7 @@ from assets import measured, types
 from assets.models import Metric
 from kernel import clock, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid
+from maintenance.orders import waiting
 from people import oversight, scope
 from people.scope import Viewer
 from rules import alarm_desk, alarms, conditions, sentences
@@ -91,6 +92,7 @@ def _page(
         why=_why(db, found, described, request.state.language),
         twins=alarm_desk.twins(db, found),
         order=v1.orders_of(db, viewer, [found]).get(found.id),
+        wait=waiting.of_alarm(db, found.id),
         src=f"/alarms/{found.id}/curve?" + urlencode({"metric": shown}, doseq=True) if shown else None,
         start=start,
         end=end,

@@ -19,7 +19,7 @@ from assets import listing, measured, types
 from assets.models import Asset
 from kernel import clock, i18n
 from kernel.errors import FixwrightError, Invalid, NotFound
-from maintenance.orders import foreseen
+from maintenance.orders import foreseen, policies
 from people import scope
 from people.scope import Viewer
 from rules import backtests, conditions, library, sentences, visible
@@ -64,7 +64,7 @@ def overview(
         starts=f"{clock.from_ms(now_ms - DAYS_BACK * 86_400_000).astimezone(zone):%Y-%m-%d}T00:00",
         ends=f"{clock.from_ms(now_ms).astimezone(zone):%Y-%m-%dT%H:%M}",
         window_h=f"{backtests.WINDOW_H:g}",
-        order_from=(kind.order_from or "") if kind else "major",
+        order_from=(policies.least_of(db, [kind])[kind.id] or "") if kind else "major",
     )
     return _overview(request, db, viewer, form, kind, after=after)
 

@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 from api import paging
 from api.access import Db, needs
 from api.v1 import rules as v1
-from api.web import forms, pages, thresholds
+from api.web import forms, order_policies, pages, thresholds
 from api.web.thresholds import ThresholdForm
 from assets import listing, types
 from assets.models import Asset, Metric
 from kernel import clock, i18n
 from kernel.db import Json
 from kernel.errors import Conflict, FixwrightError, Invalid, Stale
+from maintenance.orders import policies
 from people import oversight, scope
 from people.models import OrgUnit
 from people.scope import Viewer
@@ -48,6 +49,8 @@ ORDERS = (
     ("info", i18n.noop("Always")),
     ("", i18n.noop("Never")),
 )
+USUAL = "usual"
+"""A new rule opens orders as the company's table says, until it gets lines of its own."""
 
 
 class Asked(BaseModel):
@@ -83,6 +86,7 @@ def rules(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Quer
         types=forms.options(listing.all_types(db, viewer), request.state.language),
         asset=scope.find(db, Asset, asset_id, viewer, "rules.read") if asset_id else None,
         orders=dict(ORDERS),
+        order_from=policies.least_of(db, [kind for kind, _ in shown]),
         is_filtered=any((asked.q, asked.type, asked.asset, asked.enabled)),
         may_write=viewer.may("rules.write"),
     )
@@ -131,7 +135,7 @@ def new_rule(
 ) -> Response:
     """Show the form of a new rule, for a type of asset or for one asset."""
     found = scope.find(db, Asset, int(asset), viewer, "rules.read") if asset.isdecimal() else None
-    return _form(request, db, viewer, ThresholdForm(type=kind, asset=found.code if found else ""))
+    return _form(request, db, viewer, ThresholdForm(type=kind, asset=found.code if found else "", order_from=USUAL))
 
 
 @router.post("/rules")
@@ -196,8 +200,7 @@ def _page(
         overrides=[(asset, row, _patched(shown.definition, row.patch, words, language)) for row, asset in differing],
         severities=[severity for severity in SEVERITIES if severity in shown.definition.get("create", {})],
         names=oversight.names(db, viewer, authors),
-        orders=forms.translated(ORDERS, language),
-        order_words=dict(ORDERS),
+        **order_policies.shown(db, policies.of_type(kind), language),
         may_change=viewer.may_at("rules.write", db.get_one(OrgUnit, kind.unit_id).path),
         may_differ=viewer.may("rules.write"),
         errors=errors or {},
@@ -248,7 +251,6 @@ def _form_of(kind: AlarmType, definition: Json) -> ThresholdForm:
         "key": kind.key,
         "name": kind.name,
         "name_zh": kind.name_zh or "",
-        "order_from": kind.order_from or "",
         "after": str(kind.version),
     }
     if form is None:
@@ -264,7 +266,6 @@ def save_rule(
     kind, now = v1.mine(db, viewer, rule_id), clock.now()
     try:
         library.save(db, kind, definition_of(form), actor=viewer.actor, now=now, after=forms.whole(form.after, "after"))
-        library.order_from(db, kind, orders_from(form), actor=viewer.actor, now=now)
     except (Invalid, Stale) as error:
         db.rollback()
         return _form(request, db, viewer, form, kind=v1.mine(db, viewer, rule_id), error=error)
@@ -393,7 +394,7 @@ def _form(
         operators=OPERATORS,
         severities=SEVERITIES,
         clears=forms.translated(CLEARS, language),
-        orders=forms.translated(ORDERS, language),
+        orders=forms.translated(((USUAL, i18n.noop("As the company does")), *ORDERS), language),
     )
 
 

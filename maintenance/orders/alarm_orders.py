@@ -1,9 +1,10 @@
 """From alarms to orders: one fault has one open order, however often and through whom it is reported (P3).
 
-The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that is announced opens the fault's
-order or joins the open one; a more severe alarm makes it more urgent; a clear notes the recovery and closes nothing.
-A fault that comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the
-finish opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
+The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that is announced joins the fault's open order, or opens what
+the policy says (``policy``): an order, a report for a person to look at, either only if it lasts, or nothing. A more
+severe alarm makes the order more urgent; a clear notes the recovery and closes nothing. A fault that comes back
+before anyone verified the repair reopens the order; one that comes back within 14 days of the finish opens a new
+order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
 
 These functions are subscribers of the outbox: each runs in a transaction of its own.
 """
@@ -16,18 +17,17 @@ from sqlalchemy.orm import Session
 
 from kernel import audit, events
 from kernel.db import Json
-from maintenance.orders import desk, timeline, urgency
+from maintenance.orders import desk, policies, requests, timeline, urgency, waiting
 from maintenance.orders.desk import Draft
-from maintenance.orders.events import OrderPriorityRaised
+from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
 from maintenance.orders.models import Entry, Order
-from rules import platform
+from maintenance.orders.policy import Chosen
+from maintenance.plans import checklists
 from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 
 COMES_BACK_WITHIN: Final = timedelta(days=14)
 _NEWS: Final = frozenset({"raised"})
-DEVICE_CODES_FROM: Final = "minor"
-"""The least severity from which a code that a device reports by itself opens an order."""
 
 
 def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None:
@@ -43,8 +43,8 @@ def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None
         desk.move(session, order, "close", actor="system", now=now)
         order = None
     if order is None:
-        if wants_order(alarm) and not _had_order(session, alarm, event.why):
-            _open(session, alarm, now)
+        if not _had_order(session, alarm, event.why):
+            _answer(session, alarm, alarm.detected_at if event.why in _NEWS else now, now)
         return
     if event.why in _NEWS or order.alarm_id != alarm.id:
         _join(session, order, alarm, 1, now)
@@ -77,6 +77,8 @@ def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
     """Note in the fault's order that the signal is back to normal."""
     alarm = session.get_one(Alarm, event.alarm_id)
     desk.hold_subject(session, alarm.subject)
+    waiting.end(session, alarm.id, "cleared", now)
+    requests.note_cleared(session, alarm, now)
     order = desk.open_of_fault(session, fault_key(alarm))
     if order is None or order.alarm_id != alarm.id:
         return
@@ -86,17 +88,52 @@ def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
     desk.tell_joined(session, order, "system", now)
 
 
+def on_outlasted(session: Session, event: AlarmOutlasted, now: datetime) -> None:
+    """Open what an alarm asks for now that its delay is over, if it still stands and has nothing yet."""
+    alarm = session.get_one(Alarm, event.alarm_id)
+    desk.hold_subject(session, alarm.subject)
+    if not waiting.is_due(session, alarm.id):
+        return
+    if not alarm.is_active or alarm.is_held:
+        waiting.end(session, alarm.id, "held" if alarm.is_active else "cleared", now)
+        return
+    chosen = policies.for_alarm(session, alarm)
+    has_order = desk.open_of_fault(session, fault_key(alarm)) is not None
+    if has_order or chosen is None or chosen.line.does == "none":
+        waiting.end(session, alarm.id, "opened" if has_order else "dropped", now)
+        return
+    _carry_out(session, alarm, chosen, now)
+
+
 def fault_key(alarm: Alarm) -> str:
     """Return what names the fault behind an alarm, the same for every raise of it."""
-    return f"{alarm.subject}/{alarm.type_key}"
+    return requests.fault_key(alarm)
 
 
-def wants_order(alarm: Alarm) -> bool:
-    """Return whether an alarm is severe enough for an order by its type's setting; the platform's own open none."""
-    if alarm.origin == platform.ORIGIN:
-        return False
-    least = alarm.alarm_type.order_from if alarm.alarm_type else DEVICE_CODES_FROM
-    return least is not None and urgency.is_at_least(alarm.severity, least)
+def _answer(session: Session, alarm: Alarm, since: datetime, now: datetime) -> None:
+    """Do for an alarm without an order what the policy says: nothing, something now, or something if it lasts."""
+    chosen = policies.for_alarm(session, alarm)
+    if chosen is None or chosen.line.does == "none":
+        waiting.end(session, alarm.id, "dropped", now)
+        return
+    due_at = since + timedelta(seconds=chosen.line.delay_s)
+    if due_at > now:
+        waiting.begin(session, alarm, due_at, now)
+        return
+    if chosen.line.delay_s and alarm.cleared_at is not None and alarm.cleared_at < due_at:
+        # The news was long on its way: the alarm was over before its delay was.
+        return
+    _carry_out(session, alarm, chosen, now)
+
+
+def _carry_out(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> None:
+    """Open the order or the report that an alarm asks for; a report is about an asset, without one it is an order."""
+    waiting.end(session, alarm.id, "opened", now)
+    if chosen.line.does == "request" and alarm.asset is not None:
+        requests.from_alarm(session, alarm, told=policies.told(chosen, alarm), now=now)
+        return
+    order = _open(session, alarm, chosen, now)
+    requests.join_waiting(session, order, now)
 
 
 def order_of(session: Session, alarm: Alarm) -> Order | None:
@@ -110,7 +147,8 @@ def order_of(session: Session, alarm: Alarm) -> Order | None:
     ).first()
 
 
-def _open(session: Session, alarm: Alarm, now: datetime) -> Order:
+def _open(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> Order:
+    line = chosen.line
     previous = _repaired_lately(session, alarm)
     kind = alarm.alarm_type
     order = desk.open_order(
@@ -122,8 +160,9 @@ def _open(session: Session, alarm: Alarm, now: datetime) -> Order:
             title=kind.name if kind else (alarm.message or alarm.type_key),
             title_zh=kind.name_zh if kind else None,
             description=alarm.message,
-            priority=urgency.of_severity(alarm.severity),
+            priority=line.priority or urgency.of_severity(alarm.severity),
             asset=alarm.asset,
+            team_id=line.team_id,
             alarm_id=alarm.id,
             fault_key=fault_key(alarm),
             previous_id=previous.id if previous else None,
@@ -132,7 +171,10 @@ def _open(session: Session, alarm: Alarm, now: datetime) -> Order:
         now=now,
     )
     order.last_seen_at = alarm.last_seen_at
-    timeline.write(session, order, "alarm", actor="system", now=now, detail=_as_raised(alarm))
+    if line.checklist_id is not None:
+        checklists.attach(session, order, line.checklist_id)
+    policy = policies.told(chosen, alarm)
+    timeline.write(session, order, "alarm", actor="system", now=now, detail=_as_raised(alarm) | {"policy": policy})
     if previous is not None:
         previous.rework += 1
         session.flush()

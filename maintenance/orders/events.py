@@ -19,6 +19,13 @@ class RequestDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmOutlasted:
+    """The delay after which an alarm opens something is over; whether it still stands is looked at again."""
+
+    alarm_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrderOpened:
     """A new work order exists and has nobody yet."""
 

@@ -42,6 +42,12 @@ class Request(Scoped, Row):
     __table_args__ = (
         UniqueConstraint("company_id", "number"),
         Index("ix_request_open", "unit_id", "id", postgresql_where=text("state IN ('new', 'held')")),
+        Index(
+            "uq_request_open_fault",
+            "fault_key",
+            unique=True,
+            postgresql_where=text("fault_key IS NOT NULL AND state IN ('new', 'held')"),
+        ),
         CheckConstraint("state IN ('new', 'held', 'accepted', 'joined', 'declined', 'withdrawn')", name="state"),
     )
 
@@ -69,8 +75,13 @@ class Request(Scoped, Row):
     rating: Mapped[int | None]
     rating_text: Mapped[str | None] = mapped_column(String(1000))
     rated_at: Mapped[datetime | None]
+    alarm_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"), index=True)
+    """The alarm that made it, where no person did."""
+    fault_key: Mapped[str | None] = mapped_column(String(140))
+    """What fault that alarm is of; at most one waiting request has it."""
 
     asset: Mapped[Asset] = relationship()
+    alarm: Mapped[Alarm | None] = relationship()
     order: Mapped["Order | None"] = relationship(back_populates="requests")
 
 

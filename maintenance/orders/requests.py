@@ -22,6 +22,7 @@ from maintenance.orders.events import RequestDecided, RequestMade
 from maintenance.orders.models import Entry, Order, Request
 from people import scope
 from people.scope import Viewer
+from rules.models import Alarm
 
 WAITING = ("new", "held")
 TRACKED_FOR = timedelta(days=90)
@@ -78,6 +79,22 @@ def make(
     if len(what) > LONGEST:
         raise Invalid("Please write at most {most} characters.", field="what", most=LONGEST)
     desk.hold_subject(session, f"asset:{asset.id}")
+    request, token = _write_down(session, asset, report, what, origin=origin, now=now)
+    timeline.write(
+        session, request, "comment", actor=actor, now=now, text=what, is_public=True, detail={"what": "report"}
+    )
+    for file in photos:
+        timeline.write(session, request, "photo", actor=actor, now=now, is_public=True, file=file)
+    _audit(session, request, "make", actor, now, after={"number": request.number, "asset_id": asset.id})
+    _emit(session, request, RequestMade(request.id), actor, now)
+    if not is_proposal:
+        _settle(session, request, known, now)
+    return Made(request, token)
+
+
+def _write_down(
+    session: Session, asset: Asset, report: Report, what: str, *, origin: str, now: datetime, alarm: Alarm | None = None
+) -> tuple[Request, str]:
     token = ids.token()
     request = Request(
         company_id=asset.company_id,
@@ -93,19 +110,17 @@ def make(
         created_at=now,
         track_hash=ids.fingerprint(token),
         track_expires_at=now + TRACKED_FOR,
+        alarm_id=alarm.id if alarm else None,
+        fault_key=fault_key(alarm) if alarm else None,
     )
     session.add(request)
     session.flush()
-    timeline.write(
-        session, request, "comment", actor=actor, now=now, text=what, is_public=True, detail={"what": "report"}
-    )
-    for file in photos:
-        timeline.write(session, request, "photo", actor=actor, now=now, is_public=True, file=file)
-    _audit(session, request, "make", actor, now, after={"number": request.number, "asset_id": asset.id})
-    _emit(session, request, RequestMade(request.id), actor, now)
-    if not is_proposal:
-        _settle(session, request, known, now)
-    return Made(request, token)
+    return request, token
+
+
+def fault_key(alarm: Alarm) -> str:
+    """Return what names the fault behind an alarm, the same for every raise of it."""
+    return f"{alarm.subject}/{alarm.type_key}"
 
 
 def suggest(session: Session, asset: Asset) -> Order | None:
@@ -143,6 +158,11 @@ def accept(
     """
     _require_waiting(request)
     asset = request.asset
+    if request.fault_key is not None:
+        desk.hold_subject(session, f"asset:{asset.id}")
+        if (known := desk.open_of_fault(session, request.fault_key)) is not None:
+            # The alarm got worse and opened its order while a person was reading: one fault, one order (P3).
+            return join(session, request, known, actor=actor, now=now)
     draft = desk.about(
         asset,
         origin=request.origin,
@@ -150,6 +170,8 @@ def accept(
         description=request.what,
         kind=_KINDS.get(request.origin, KIND),
         priority=priority or urgency.of_report(asset.criticality),
+        alarm_id=request.alarm_id,
+        fault_key=request.fault_key,
     )
     order = desk.open_order(session, draft, actor=actor, now=now)
     _move_along(session, request, order, "accepted", actor, now)
@@ -287,3 +309,54 @@ def _audit(
 
 def _emit(session: Session, request: Request, happening: object, actor: str, now: datetime) -> None:
     events.emit(session, happening, subject=f"request:{request.id}", at=now, actor=actor, unit_id=request.unit_id)
+
+
+# Reports that alarms make ------------------------------------------------------------------------------------------
+
+
+def from_alarm(session: Session, alarm: Alarm, *, told: Json, now: datetime) -> Request:
+    """Let an alarm of an asset be a report that waits for a person, or count it in the one of its fault that waits.
+
+    ``told`` is by which line of the policy; the caller holds the alarm's subject.
+    """
+    if alarm.asset is None:
+        raise Invalid("A fault report is about an asset.", field="asset_id")
+    known = _waiting_of(session, fault_key(alarm))
+    if known is not None:
+        known.alarm_id = alarm.id
+        _note(session, known, {"what": "again", "alarm_id": alarm.id, "times": 1}, now)
+        return known
+    kind = alarm.alarm_type
+    what = alarm.message or (kind.name if kind else alarm.type_key)
+    report = Report(what=what[:LONGEST])
+    request, _ = _write_down(session, alarm.asset, report, report.what, origin="alarm", now=now, alarm=alarm)
+    raised: Json = {"what": "raised", "alarm_id": alarm.id, "severity": alarm.severity, "message": alarm.message}
+    values: Json = {"metric": alarm.metric, "value": alarm.value, "limit": alarm.limit, "policy": told}
+    _note(session, request, raised | values, now)
+    _audit(session, request, "make", "system", now, after={"number": request.number, "alarm_id": alarm.id})
+    _emit(session, request, RequestMade(request.id), "system", now)
+    return request
+
+
+def join_waiting(session: Session, order: Order, now: datetime) -> None:
+    """Add the waiting report of an order's fault, if an alarm made one before it was bad enough for an order."""
+    request = _waiting_of(session, order.fault_key) if order.fault_key else None
+    if request is not None:
+        _move_along(session, request, order, "joined", "system", now)
+
+
+def note_cleared(session: Session, alarm: Alarm, now: datetime) -> None:
+    """Note in the waiting report of a fault that its signal is back to normal; whether it is over, a person says."""
+    request = _waiting_of(session, fault_key(alarm))
+    if request is not None and request.alarm_id == alarm.id:
+        _note(session, request, {"what": "cleared", "alarm_id": alarm.id}, now)
+
+
+def _waiting_of(session: Session, key: str) -> Request | None:
+    return session.scalars(
+        select(Request).where(Request.fault_key == key, Request.state.in_(WAITING)).with_for_update(of=Request)
+    ).one_or_none()
+
+
+def _note(session: Session, request: Request, detail: Json, now: datetime) -> None:
+    timeline.write(session, request, "alarm", actor="system", now=now, detail=detail)

@@ -9,7 +9,7 @@ from assets.models import Asset
 from kernel import db, events
 from maintenance.dispatch import assign
 from maintenance.orders import alarm_orders
-from maintenance.orders.events import OrderNeedsDispatch, OrderOpened
+from maintenance.orders.events import AlarmOutlasted, OrderNeedsDispatch, OrderOpened
 from people import scope
 from people.models import Account
 from people.scope import Viewer
@@ -22,6 +22,7 @@ SUBSCRIPTIONS: events.Subscriptions = {
     AlarmAnnounced: (alarm_orders.on_announced,),
     AlarmRepeated: (alarm_orders.on_repeated,),
     AlarmCleared: (alarm_orders.on_cleared,),
+    AlarmOutlasted: (alarm_orders.on_outlasted,),
     OrderOpened: (assign.on_opened,),
     OrderNeedsDispatch: (assign.on_needs_dispatch,),
 }

@@ -78,7 +78,6 @@ def test_who_saves_over_somebody_elses_edit_is_told(session: Session, works: Pla
     [
         ({"key": " x"}, hot(), Invalid),
         ({"name": " "}, hot(), Invalid),
-        ({"order_from": "loud"}, hot(), Invalid),
         ({"asset_type_id": None}, hot(), Invalid),
         ({}, hot(metric="humidity"), conditions.DefinitionRefused),
         ({}, {"schema": 1, "create": {}}, conditions.DefinitionRefused),

@@ -109,7 +109,7 @@ def test_a_threshold_is_written_and_rewritten_by_the_form(
         definition = session.scalars(select(RuleVersion.definition).where(RuleVersion.alarm_type_id == kind.id)).one()
     leaf = {"type": "compare", "metric": "temperature", "operator": ">=", "deadband": 5.0}
     held = {"type": "duration", "seconds": 60.0}
-    assert kind.order_from == "critical"
+    assert client.get(f"/api/v1/rules/{kind.id}").json()["order_from"] == "critical"
     assert definition == {
         "schema": 1,
         "create": {

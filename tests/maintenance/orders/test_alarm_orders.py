@@ -6,9 +6,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import db
-from maintenance.orders import alarm_orders, desk, requests
-from maintenance.orders.models import Entry, Order
+from kernel.models import Event
+from maintenance.orders import alarm_orders, desk, policies, requests, waiting
+from maintenance.orders.events import AlarmOutlasted
+from maintenance.orders.models import Entry, Order, Request
+from maintenance.orders.policies import Table
+from maintenance.orders.policy import Line
 from maintenance.orders.requests import Report
+from maintenance.plans.models import OrderChecklist
 from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 from tests import factories
@@ -158,8 +163,7 @@ def test_an_alarm_type_says_from_which_severity_it_opens_orders(
     opens: bool,  # noqa: FBT001
 ) -> None:
     kind = factories.alarm_type(session, made.company)
-    kind.order_from = least
-    session.flush()
+    policies.save_least(session, kind, least, actor="system", now=NOW)
     raised(session, made, severity="major", alarm_type_id=kind.id, type_key=kind.key)
     order = session.scalars(select(Order)).one_or_none()
     assert (order is not None) == opens
@@ -224,3 +228,139 @@ def test_P3_scanners_and_alarms_at_once_open_one_order_each_fault(database: sess
         list(pool.map(scan, range(32)))
     with database() as session:
         assert session.scalars(select(func.count(Order.id))).one() == 1
+
+
+# The policy ----------------------------------------------------------------------------------------------------------
+
+
+def asks(session: Session, made: World, **line: object) -> None:
+    """Let the company's table have one line for alarms of rules and codes that are critical."""
+    wanted = Line(**{"severity": "critical", "does": "order", **line})
+    for source in ("rule", "device"):
+        table = Table(made.company.units["company"].id, source)
+        policies.save(session, table, [wanted], actor="system", now=NOW)
+
+
+def outlasted(session: Session, minute: int) -> int:
+    """Let the delays that are over at a minute be carried out; return how many there were."""
+    now = NOW + timedelta(minutes=minute)
+    waits = waiting.run_due(session, now)
+    for row in session.scalars(select(Event).where(Event.kind == "AlarmOutlasted", Event.at == now)).all():
+        alarm_orders.on_outlasted(session, AlarmOutlasted(row.payload["alarm_id"]), now)
+    return waits
+
+
+def test_IN_1_an_order_says_by_which_line_it_was_opened_and_is_worked_as_that_says(
+    session: Session, made: World
+) -> None:
+    team = factories.team(session, made.company)
+    checklist = factories.checklist(session, made.company)
+    asks(session, made, priority=3, team_id=team.id, checklist_id=checklist.id, site_id=made.asset.site_id)
+    raised(session, made)
+    order = session.scalars(select(Order)).one()
+    assert (order.priority, order.team_id) == (3, team.id)
+    assert session.scalars(select(OrderChecklist.order_id)).all() == [order.id]
+    line = session.scalars(select(Entry).where(Entry.order_id == order.id, Entry.kind == "alarm")).one()
+    told = line.detail["policy"]
+    assert (told["level"], told["severity"], told["site_id"], told["priority"]) == (
+        "company", "critical", made.asset.site_id, 3,
+    )  # fmt: skip
+
+
+def test_IN_1_what_clears_within_its_delay_opens_nothing(session: Session, made: World) -> None:
+    asks(session, made, delay_s=600)
+    alarm = raised(session, made)
+    cleared(session, alarm, 9)
+    assert outlasted(session, 11) == 0
+    assert session.scalars(select(Order)).all() == []
+    assert waiting.of_alarm(session, alarm.id).state == "cleared"  # type: ignore[union-attr]  # it waited
+
+
+def test_IN_1_what_stands_longer_than_its_delay_opens_one_order_whoever_asks_how_often(
+    database: sessionmaker[Session],
+) -> None:
+    with db.transaction(database) as session:
+        made = world.build(session)
+        asks(session, made, delay_s=600)
+        alarm = factories.alarm(session, made.asset, type_key="overheat")
+        world.tell(session, AlarmAnnounced(alarm.id, "raised"), alarm)
+    assert world.deliver(database) == []
+    late = NOW + timedelta(minutes=11)
+    for _restarted in range(2):
+        with db.transaction(database) as session:
+            assert session.scalars(select(func.count(Order.id))).one() == _restarted
+            waiting.run_due(session, late)
+        assert world.deliver(database, late) == []
+    with database() as session:
+        order = session.scalars(select(Order)).one()
+        assert order.occurrences == 1
+        assert waiting.of_alarm(session, alarm.id).state == "opened"  # type: ignore[union-attr]  # it waited
+
+
+def test_IN_1_what_is_shelved_within_its_delay_opens_nothing_until_it_is_announced_again(
+    session: Session, made: World
+) -> None:
+    asks(session, made, delay_s=600)
+    alarm = raised(session, made)
+    alarm.is_shelved = True
+    session.flush()
+    assert outlasted(session, 11) == 1
+    assert session.scalars(select(Order)).all() == []
+    assert waiting.of_alarm(session, alarm.id).state == "held"  # type: ignore[union-attr]  # it waited
+    alarm.is_shelved = False
+    session.flush()
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "released"), NOW + timedelta(minutes=30))
+    assert outlasted(session, 39) == 0
+    assert outlasted(session, 40) == 1
+    assert session.scalars(select(func.count(Order.id))).one() == 1
+
+
+def test_IN_1_a_delay_is_of_this_alarm_a_new_one_waits_anew(session: Session, made: World) -> None:
+    asks(session, made, delay_s=600)
+    cleared(session, raised(session, made), 5)
+    raised(session, made, 8)
+    assert outlasted(session, 12) == 0
+    assert outlasted(session, 19) == 1
+    assert session.scalars(select(func.count(Order.id))).one() == 1
+
+
+def test_IN_1_an_alarm_that_gets_worse_waits_no_longer_than_the_worse_one(session: Session, made: World) -> None:
+    table = Table(made.company.units["company"].id, "device")
+    lines = [Line(severity="critical", does="order"), Line(severity="minor", does="order", delay_s=3600)]
+    policies.save(session, table, lines, actor="system", now=NOW)
+    alarm = raised(session, made, severity="minor")
+    assert session.scalars(select(Order)).all() == []
+    alarm.severity = "critical"
+    session.flush()
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "severity"), NOW)
+    assert session.scalars(select(Order.priority)).one() == 1
+    assert outlasted(session, 61) == 0
+
+
+def test_IN_1_an_alarm_may_ask_for_a_report_of_which_a_person_makes_the_one_order(
+    session: Session, made: World
+) -> None:
+    asks(session, made, does="request")
+    cleared(session, raised(session, made), 5)
+    again = raised(session, made, 8)
+    request = session.scalars(select(Request)).one()
+    assert (request.origin, request.state, request.what) == ("alarm", "new", "Temperature above 90 °C")
+    said = session.scalars(select(Entry).where(Entry.request_id == request.id, Entry.kind == "alarm")).all()
+    assert [one.detail["what"] for one in said] == ["raised", "cleared", "again"]
+    order = requests.accept(session, request, actor="system", now=NOW)
+    cleared(session, again, 9)
+    raised(session, made, 10)
+    assert session.scalars(select(Order)).all() == [order]
+    assert order.occurrences == 2
+
+
+def test_IN_1_a_report_joins_the_order_that_its_alarm_opens_when_it_gets_worse(session: Session, made: World) -> None:
+    table = Table(made.company.units["company"].id, "device")
+    lines = [Line(severity="critical", does="order"), Line(severity="minor", does="request")]
+    policies.save(session, table, lines, actor="system", now=NOW)
+    alarm = raised(session, made, severity="minor")
+    alarm.severity = "critical"
+    session.flush()
+    alarm_orders.on_announced(session, AlarmAnnounced(alarm.id, "severity"), NOW)
+    request, order = session.scalars(select(Request)).one(), session.scalars(select(Order)).one()
+    assert (request.state, request.order_id) == ("joined", order.id)
