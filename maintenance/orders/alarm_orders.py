@@ -1,10 +1,10 @@
 """From alarms to orders: one fault has one open order, however often and through whom it is reported (P3).
 
-The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that is announced joins the fault's open order, or opens what
-the policy says (``policy``): an order, a report for a person to look at, either only if it lasts, or nothing. A more
-severe alarm makes the order more urgent; a clear notes the recovery and closes nothing. A fault that comes back
-before anyone verified the repair reopens the order; one that comes back within 14 days of the finish opens a new
-order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
+The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that is announced joins the fault's open
+order, or opens what the policy says (``policy``): an order, a report for a person to look at, either only if it lasts,
+or nothing. A more severe alarm makes the order more urgent; a clear notes the recovery and closes nothing. A fault
+that comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the finish
+opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
 
 These functions are subscribers of the outbox: each runs in a transaction of its own.
 """
