@@ -473,6 +473,8 @@ class Ingest:
             await self._belt.between(lambda: self._pipeline.books.note_drops(broker, said, clock.now()))
         if self._tending is not None:
             await self._tending.round(clock.now())
+            since = self._tending.listening_since
+            await self._belt.between(lambda: self._pipeline.rules.listen_since(since))
 
     async def _keep_house(self) -> None:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""

@@ -63,6 +63,11 @@ class Tending:
         self._began_at = now
         self._is_reconciled = isinstance(edge, Consumer)
 
+    @property
+    def listening_since(self) -> datetime:
+        """Since when silence is that of devices, and not ours."""
+        return self._watch.listening_since
+
     async def round(self, now: datetime) -> None:
         """Do once what is due."""
         findings = self._watch.look(self._signs(), now)

@@ -75,12 +75,13 @@ def _of_pattern(pattern: Pattern, start: datetime, end: datetime) -> list[Stretc
     while day <= last:
         if day.weekday() in pattern.weekdays:
             until = day if pattern.ends > pattern.starts else day + timedelta(days=1)
-            found.append((_instant(day, pattern.starts, zone), _instant(until, pattern.ends, zone)))
+            found.append((instant(day, pattern.starts, zone), instant(until, pattern.ends, zone)))
         day += timedelta(days=1)
     return found
 
 
-def _instant(day: date, wall: time, zone: ZoneInfo) -> datetime:
+def instant(day: date, wall: time, zone: ZoneInfo) -> datetime:
+    """Return the instant of a wall time; see above for those that a change skips or repeats."""
     # fold=0: before a change, so a skipped time lands behind the gap and a repeated one is the first.
     return datetime.combine(day, wall, zone).astimezone(UTC)
 

@@ -6,7 +6,7 @@ Every comparison becomes a closed interval ``[low, high]`` in which it is true a
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from rules import questions
@@ -21,16 +21,19 @@ from rules.conditions import (
     Duration,
     Kind,
     Not,
+    Quiet,
     Repeating,
     Severity,
     Simple,
     leaves,
 )
+from rules.context import NOWHERE, Context, watched_names
 from rules.histories import Reach
-from rules.looks import Look, text_test
+from rules.looks import Look, Silence, text_test
 from rules.outcome import Limit
 from rules.questions import Question
-from rules.trees import View, Window, metrics_of
+from rules.schedules import Openings, Schedule, openings
+from rules.trees import Silent, View, Window, metrics_of
 
 Truth = bool | None
 Tree = Callable[[Sequence[Truth]], Truth]
@@ -57,6 +60,8 @@ class Leaf:
     @property
     def has_deadband(self) -> bool:
         """Whether being true must be remembered."""
+        if self.look is not None and self.look.silence is not None:
+            return True
         return self.keep_low < self.low or self.keep_high > self.high
 
     def holds(self, value: float, *, was_true: bool) -> bool:
@@ -81,20 +86,29 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A tree with its length; ``metrics`` is a bit mask of those it compares."""
+    """A tree with its length; ``metrics`` is a bit mask of those it compares.
+
+    ``begins_by_time``: it can begin to match without a sample, because nothing came.
+    """
 
     of: str
     tree: Tree
     length: Length
     metrics: int
     limits: tuple[Limit, ...]
+    openings: Openings | None = None
+    begins_by_time: bool = False
+
+    def is_open(self, at_ms: int) -> bool:
+        """Return whether its schedule lets it be true at an instant."""
+        return self.openings is None or self.openings.is_open(at_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Create(Rule):
     """A rule that makes an alarm of ``severity``."""
 
-    severity: Severity
+    severity: Severity = Severity.INFO
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -105,7 +119,8 @@ class Compiled:
     rule. ``clear_automatically``: the clear rule has no tree; it asks whether no create tree matches.
     ``lead``: the metric the worst rule compares first; ``peak_sign``: +1 when a greater value of it is worse, -1
     when a smaller one is, 0 when neither. ``is_plain``: it compares numbers that its metrics hold and nothing else, so
-    that columns do for it; ``reach``: how far back it looks at each metric.
+    that columns do for it; ``reach``: how far back it looks at each metric. ``quiet_ms``: after how long
+    without a match the alarm clears, 0 where that is not what clears it.
     """
 
     definition: AlarmDefinition
@@ -120,27 +135,38 @@ class Compiled:
     peak_sign: int
     is_plain: bool
     reach: tuple[Reach, ...]
+    quiet_ms: int
+    hears_silence: bool
+    is_scheduled: bool
 
     @property
     def looks_back(self) -> bool:
         """Whether it needs more of the past than what its metrics hold."""
         return any(self.reach)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether time alone can begin something where nothing runs."""
+        return self.is_scheduled or self.hears_silence
 
-def compile_definition(definition: AlarmDefinition) -> Compiled:
-    """Compile a definition; rules whose length is negative never fire (A5) and are left out."""
-    metrics = definition.metrics()
-    met = _Leaves(metrics)
+
+def compile_definition(definition: AlarmDefinition, context: Context = NOWHERE) -> Compiled:
+    """Compile a definition for where it stands; rules whose length is negative never fire (A5) and are left out."""
+    metrics = watched_names(definition, context)
+    met = _Leaves(metrics, context)
     creates = []
     for severity, rule in definition.create.by_severity():
         length = _length(rule.kind)
         if length is not None:
-            made = met.rule(severity.key, rule.condition, length)
-            creates.append(Create(made.of, made.tree, made.length, made.metrics, made.limits, severity))
+            made = met.rule(severity.key, rule.condition, length, rule.schedule)
+            opened, by_time = made.openings, made.begins_by_time
+            creates.append(Create(made.of, made.tree, length, made.metrics, made.limits, opened, by_time, severity))
     create_leaves = len(met.found)
     met.separate()
     clear = _clear(definition, met)
     found = tuple(met.found)
+    rules = creates if clear is None else [*creates, clear]
+    is_scheduled = any(rule.openings is not None for rule in rules)
     return Compiled(
         definition=definition,
         metrics=metrics,
@@ -154,41 +180,48 @@ def compile_definition(definition: AlarmDefinition) -> Compiled:
         clear_automatically=isinstance(definition.clear, Automatic),
         lead=found[0].metric if create_leaves else 0,
         peak_sign=_direction(found[0]) if create_leaves else 0,
-        is_plain=all(leaf.look is None for leaf in found),
+        is_plain=all(leaf.look is None for leaf in found) and not is_scheduled,
         reach=tuple(_reach(found, metric) for metric in range(len(metrics))),
+        quiet_ms=round(1000 * definition.clear.seconds) if isinstance(definition.clear, Quiet) else 0,
+        hears_silence=any(leaf.look is not None and leaf.look.silence is not None for leaf in found),
+        is_scheduled=is_scheduled,
     )
 
 
 class _Leaves:
     """The comparisons met so far, each once."""
 
-    def __init__(self, metrics: tuple[str, ...]) -> None:
+    def __init__(self, metrics: tuple[str, ...], context: Context) -> None:
+        self._context = context
         self._number = {name: i for i, name in enumerate(metrics)}
         self._known: dict[tuple[Question, bool], int] = {}
         self.found: list[Leaf] = []
 
-    def rule(self, of: str, condition: Condition, length: Length) -> Rule:
+    def rule(self, of: str, condition: Condition, length: Length, schedule: Schedule | None) -> Rule:
         compared = list(leaves(condition))
-        tree = self._tree(condition, is_negated=False)
+        hears_silence = any(isinstance(leaf, Silent) for leaf in compared)
+        tree = self._tree(condition, is_negated=False, is_ageless=hears_silence)
         mask = sum({1 << self._number[name] for leaf in compared for name in metrics_of(leaf)})
         limits = tuple(limit for leaf in compared for limit in questions.limits(leaf))
-        return Rule(of, tree, length, mask, limits)
+        opened = None if schedule is None else openings(schedule, self._context.zone)
+        return Rule(of, tree, length, mask, limits, opened, hears_silence)
 
     def separate(self) -> None:
         """Share no comparison with what came before: the memory of a clear rule is its own."""
         self._known.clear()
 
-    def _tree(self, condition: Condition, *, is_negated: bool) -> Tree:
+    def _tree(self, condition: Condition, *, is_negated: bool, is_ageless: bool) -> Tree:
         match condition:
             case Not():
-                return _opposite(self._tree(condition.of, is_negated=not is_negated))
+                return _opposite(self._tree(condition.of, is_negated=not is_negated, is_ageless=is_ageless))
             case All():
-                return _all([self._tree(part, is_negated=is_negated) for part in condition.of])
+                return _all([self._tree(part, is_negated=is_negated, is_ageless=is_ageless) for part in condition.of])
             case AnyOf():
-                return _any([self._tree(part, is_negated=is_negated) for part in condition.of])
+                return _any([self._tree(part, is_negated=is_negated, is_ageless=is_ageless) for part in condition.of])
             case leaf:
                 asked, is_opposite = questions.asked(leaf)
-                places = [self._leaf(one, is_negated=is_negated != is_opposite) for one in asked]
+                ageless = [replace(one, is_ageless=True) for one in asked] if is_ageless else asked
+                places = [self._leaf(one, is_negated=is_negated != is_opposite) for one in ageless]
                 parts: list[Tree] = [itemgetter(place) for place in places]
                 tree = parts[0] if len(parts) == 1 else _any(parts)
                 return _opposite(tree) if is_opposite else tree
@@ -197,7 +230,7 @@ class _Leaves:
         number = self._known.setdefault((asked, is_negated), len(self.found))
         if number == len(self.found):
             look = None if asked.is_plain else self._look(asked)
-            metric = self._number[asked.metrics[0]]
+            metric = self._number[asked.metrics[0]] if look is None else look.metrics[0]
             self.found.append(Leaf(metric, *asked.true, *asked.keep, is_negated, asked.key, look))
         return number
 
@@ -207,7 +240,27 @@ class _Leaves:
         if asked.text is not None and test is not None and asked.text.default is not None:
             default = float(test(asked.text.default))
         metrics = tuple(self._number[name] for name in asked.metrics)
-        return Look(metrics, asked.view, test, default, _is_directed(asked.view))
+        silence = None if asked.silence is None else self._silence(asked.silence)
+        if silence is not None:
+            metrics = tuple(dict.fromkeys((*metrics, *(metric for group in silence.groups for metric in group))))
+        return Look(
+            metrics,
+            asked.view,
+            test,
+            default,
+            is_directed=silence is None and _is_directed(asked.view),
+            silence=silence,
+            is_ageless=asked.is_ageless,
+        )
+
+    def _silence(self, asked: Silent) -> Silence:
+        devices = [(tuple(self._number[name] for name in one.series), one.metrics) for one in self._context.devices]
+        groups = tuple(series for series, metrics in devices if asked.of == "asset" or asked.metric in metrics)
+        if asked.of == "metric" or not groups:
+            # Where nobody said which devices there are, the metrics themselves stand for them.
+            names = self._number if asked.metric is None else [asked.metric]
+            groups = (tuple(self._number[name] for name in names),)
+        return Silence(round(1000 * asked.seconds), groups, of_all=asked.which == "all")
 
 
 def _reach(found: tuple[Leaf, ...], metric: int) -> Reach:
@@ -251,9 +304,11 @@ def _clear(definition: AlarmDefinition, met: _Leaves) -> Rule | None:
             return None
         case Automatic(off_delay_s=delay):
             return Rule("clear", _never_asked, Length("duration", ms=round(1000 * delay)), 0, ())
-        case ClearRule(condition=condition, kind=kind):
+        case Quiet(seconds=seconds):
+            return Rule("clear", _never_asked, Length("quiet", ms=round(1000 * seconds)), 0, ())
+        case ClearRule(condition=condition, kind=kind, schedule=schedule):
             length = _length(kind)
-            return None if length is None else met.rule("clear", condition, length)
+            return None if length is None else met.rule("clear", condition, length, schedule)
 
 
 def _never_asked(truths: Sequence[Truth]) -> Truth:  # noqa: ARG001 - has the shape of a tree

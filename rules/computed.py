@@ -9,15 +9,18 @@ from collections.abc import Iterable, Sequence
 
 from rules.compiled import Compiled, Leaf
 from rules.histories import History
-from rules.looks import Past, Value
-from rules.outcome import LONG_AGO, NEVER
+from rules.looks import Past, Silence, Value
+from rules.outcome import LONG_AGO, NEVER, Sample
 from rules.values import Block, Latch, Values
 
 
 class Computed(Values):
-    """The values of one instance as time goes on. ``past``: by metric, its history where one is looked at."""
+    """The values of one instance as time goes on. ``past``: by metric, its history where one is looked at.
 
-    __slots__ = ("_fresh", "_numbers", "_past")
+    ``awake_ms``: server time since when we listen, before which silence does not count (A12).
+    """
+
+    __slots__ = ("_awake_ms", "_fresh", "_heard", "_numbers", "_past", "_server_ms")
 
     def __init__(
         self,
@@ -26,7 +29,10 @@ class Computed(Values):
         at_ms: int,
         latched: Iterable[Latch],
         past: Sequence[History | None] = (),
+        awake_ms: int = LONG_AGO,
     ) -> None:
+        self._awake_ms = self._server_ms = awake_ms
+        self._heard = 0
         known = [*past, *[None] * (len(compiled.reach) - len(past))]
         self._past = [
             (History() if one is None else one) if reach else None
@@ -50,10 +56,20 @@ class Computed(Values):
         self._ts_ms[metric], self._values[metric], self._arrived_ms[metric] = ts_ms, value, arrived_ms
         self._note(metric)
         self._fresh |= 1 << metric
+        self._heard |= 1 << metric
+
+    def hear(self, server_ms: int) -> None:
+        """Take note of our own clock at the instant that is answered next."""
+        self._server_ms = server_ms
 
     def expire(self, at_ms: int) -> None:
         """Answer every comparison for an instant."""
         for i, leaf in enumerate(self._compiled.leaves):
+            if leaf.look is not None and leaf.look.silence is not None:
+                was_true = self.truths[i] is True or i in self._early
+                self._early.discard(i)
+                self.truths[i] = self._is_silent(leaf.look.silence, was_true=was_true)
+                continue
             is_held = self._speaks(leaf, at_ms)
             if not is_held:
                 self.truths[i] = None
@@ -65,7 +81,7 @@ class Computed(Values):
                 was_true = self.truths[i] is True or i in self._early
                 self._early.discard(i)
                 self.truths[i] = None if number is None else leaf.holds(number, was_true=was_true)
-        self._fresh = 0
+        self._fresh = self._heard = 0
 
     def forget_clear_comparisons(self) -> None:
         """Let the memory of the clear rule's deadbands begin anew."""
@@ -78,19 +94,63 @@ class Computed(Values):
         """Return the next instant at which a value that is compared no longer speaks, ``NEVER`` when none does."""
         stale = NEVER
         for leaf, truth in zip(self._compiled.leaves, self.truths, strict=True):
-            if truth is None:
+            if truth is None or (leaf.look is not None and leaf.look.is_ageless):
                 continue
             for metric in (leaf.metric,) if leaf.look is None else leaf.look.metrics:
                 if self._ts_ms[metric] != LONG_AGO:
                     stale = min(stale, self._ts_ms[metric] + self._holds_ms[metric] + 1)
         return stale
 
+    def silent_ms(self, at_ms: int) -> int:
+        """Return the next instant after ``at_ms`` at which a silence that is asked for is long enough."""
+        due = NEVER
+        for leaf, truth in zip(self._compiled.leaves, self.truths, strict=True):
+            if leaf.look is None or leaf.look.silence is None or truth is not False:
+                continue
+            begins = self._silent_since(leaf.look.silence)
+            if begins is not None:
+                # The event clock runs with ours from the newest sample on.
+                due = min(due, max(at_ms + 1, begins + leaf.look.silence.ms + at_ms - self.server_ms(at_ms)))
+        return due
+
+    def is_held(self, metric: int, at_ms: int) -> bool:
+        """Return whether the value of a metric speaks at an instant; beside a silence, whatever its age (A8)."""
+        if not self._compiled.hears_silence:
+            return super().is_held(metric, at_ms)
+        value = self._values[metric]
+        return self._ts_ms[metric] != LONG_AGO and self._ts_ms[metric] <= at_ms and value == value  # noqa: PLR0124
+
+    def samples(self, at_ms: int) -> tuple[Sample, ...]:
+        """Return every value that speaks at an instant; of what is only listened to, none."""
+        return tuple(one for one in super().samples(at_ms) if not one.metric.startswith("#"))
+
+    def _is_silent(self, silence: Silence, *, was_true: bool) -> bool | None:
+        heard = any(self._heard >> metric & 1 for group in silence.groups for metric in group)
+        if was_true and not heard:
+            return True
+        begins = self._silent_since(silence)
+        return None if begins is None else self._server_ms - begins >= silence.ms
+
+    def _silent_since(self, silence: Silence) -> int | None:
+        """Return our time since when nothing came, as far as we listened; None where nothing ever came."""
+        newest = [
+            max((self._arrived_ms[metric] for metric in group if self._ts_ms[metric] != LONG_AGO), default=None)
+            for group in silence.groups
+        ]
+        known = [arrived for arrived in newest if arrived is not None]
+        if not known:
+            return None
+        return max(self._awake_ms, max(known) if silence.of_all else min(known))
+
     def _speaks(self, leaf: Leaf, at_ms: int) -> bool:
         if leaf.look is None:
-            return self.is_held(leaf.metric, at_ms)
+            return self._holds(leaf.metric, at_ms)
         first, *others = leaf.look.metrics
-        is_first = self._has_default(leaf) or self.is_held(first, at_ms)
-        return is_first and all(self.is_held(other, at_ms) for other in others)
+        speaks = self.is_held if leaf.look.is_ageless else self._holds
+        return (self._has_default(leaf) or speaks(first, at_ms)) and all(speaks(other, at_ms) for other in others)
+
+    def _holds(self, metric: int, at_ms: int) -> bool:
+        return super().is_held(metric, at_ms)
 
     def _has_default(self, leaf: Leaf) -> bool:
         """Return whether a default stands for a value that does not exist yet (A4)."""

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, fiel
 from kernel import i18n
 from rules import trees
 from rules.faults import DefinitionRefused, Problem, found_by
+from rules.schedules import Schedule
 from rules.trees import (
     DIRECTION_NEEDED,
     All,
@@ -30,6 +31,7 @@ from rules.trees import (
     Node,
     Not,
     NotNegative,
+    Silent,
     Text,
     comparisons,
     leaves,
@@ -38,8 +40,23 @@ from rules.trees import (
 )
 
 __all__ = [
-    "DIRECTION_NEEDED", "All", "Among", "AnyOf", "Between", "Boolean", "Comparison", "Condition", "Finite", "Leaf",
-    "Not", "NotNegative", "Text", "comparisons", "leaves", "map_comparisons",
+    "DIRECTION_NEEDED",
+    "All",
+    "Among",
+    "AnyOf",
+    "Between",
+    "Boolean",
+    "Comparison",
+    "Condition",
+    "Finite",
+    "Leaf",
+    "Not",
+    "NotNegative",
+    "Silent",
+    "Text",
+    "comparisons",
+    "leaves",
+    "map_comparisons",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -101,10 +118,11 @@ SIMPLE = Simple(type="simple")
 
 
 class CreateRule(Node):
-    """When an alarm of one severity exists."""
+    """When an alarm of one severity exists; outside its schedule it is never true (A14)."""
 
     condition: Condition
     kind: Kind = SIMPLE
+    schedule: Schedule | None = None
 
 
 class CreateRules(Node):
@@ -149,9 +167,17 @@ class ClearRule(Node):
     type: Literal["rule"]
     condition: Condition
     kind: Kind = SIMPLE
+    schedule: Schedule | None = None
 
 
-ClearPolicy = Annotated[ByHand | Automatic | ClearRule, Field(discriminator="type")]
+class Quiet(Node):
+    """The alarm clears when no sample has matched for ``seconds``, once no create condition matches."""
+
+    type: Literal["quiet"]
+    seconds: Annotated[float, Field(gt=0, le=TEN_YEARS_S, allow_inf_nan=False)]
+
+
+ClearPolicy = Annotated[ByHand | Automatic | ClearRule | Quiet, Field(discriminator="type")]
 BY_HAND = ByHand(type="by_hand")
 
 
@@ -243,6 +269,10 @@ def check_metrics(
 def _misfits(
     path: str, leaf: Leaf, ranges: Mapping[str, tuple[float, float] | None], texts: Collection[str]
 ) -> Iterator[Problem]:
+    if isinstance(leaf, Silent):
+        if leaf.metric is not None and leaf.metric not in ranges and leaf.metric not in texts:
+            yield Problem(f"{path}.metric", _NONE_AT_ALL, {"metric": leaf.metric})
+        return
     own, *others = metrics_of(leaf)
     if isinstance(leaf, Text):
         if own not in texts:

@@ -22,6 +22,7 @@ from rules import compiled, histories, sifting
 from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Table, expand
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
+from rules.context import NOWHERE, Context
 from rules.histories import History, Reach, Recall, Wanted
 from rules.looks import number_of
 from rules.machine import Machine, count_steady, more_extreme
@@ -51,6 +52,7 @@ class Engine:
 
     def __init__(self, recall: Recall = histories.nothing) -> None:
         self._recall = recall
+        self._awake_ms = LONG_AGO
         # Of the instances that look back, by slot: the series of each metric and how far back it is looked at.
         self._backs: dict[int, list[tuple[int, Reach]]] = {}
         self._lookers: dict[int, set[int]] = {}
@@ -60,7 +62,7 @@ class Engine:
         self._slots: dict[int, int] = {}
         self._compiled: dict[int, Compiled] = {}
         self._states: dict[int, State] = {}
-        self._known: weakref.WeakValueDictionary[int, Compiled] = weakref.WeakValueDictionary()
+        self._known: weakref.WeakValueDictionary[tuple[int, Context], Compiled] = weakref.WeakValueDictionary()
         self._version = 0
         # No timer is due and no state kept long enough before this; so a tick in which nothing is looks at nothing.
         self._next_ms = NEVER
@@ -92,7 +94,8 @@ class Engine:
         ids = instances.id.tolist()
         if len(set(ids)) != len(ids):
             raise ValueError("an instance id comes twice")
-        plans = [self._compile(definition) for definition in instances.definitions]
+        contexts = instances.contexts or [NOWHERE] * len(instances.definitions)
+        plans = [self._compile(*one) for one in zip(instances.definitions, contexts, strict=True)]
         replaced = [self._slots[number] for number in ids if number in self._slots] if self._slots else []
         carried = [self._states[slot] for slot in replaced if slot in self._states]
         tables = (*_watch_table(instances, plans), *_leaf_table(plans, instances.which))
@@ -101,6 +104,11 @@ class Engine:
         slots = self._columns.exchange(gone, instances.id, *tables, is_stepped=is_stepped).tolist()
         self._drop(replaced)
         self._look_back(instances, plans, slots)
+        timed = np.array([plan.is_timed for plan in plans], np.bool_)[instances.which]
+        if timed.any():
+            # Time alone can begin something, so the next tick finds out when.
+            self._columns.instances["wake_ms"][np.array(slots, np.intp)[timed]] = LONG_AGO
+            self._next_ms = LONG_AGO
         self._slots.update(zip(ids, slots, strict=True))
         self._compiled.update(zip(slots, map(plans.__getitem__, instances.which.tolist()), strict=True))
         self._take_up(carried)
@@ -126,6 +134,10 @@ class Engine:
         self._take_up(found)
         self._version += 1
         return [state.instance for state in stored if state.instance not in self._slots]
+
+    def listen_since(self, server_ms: int) -> None:
+        """Count silence only from an instant on: until then we were down, or still read what had waited (A12)."""
+        self._awake_ms = max(self._awake_ms, server_ms)
 
     def held(self) -> HeldColumns:
         """Return the newest evaluated sample of every series, for ``hold`` at the next start or at another worker."""
@@ -329,6 +341,8 @@ class Engine:
             block = slice(begin, end)
             state = self._states.get(slot)
             at_ms = max(mark_ms[block])
+            if at_ms == LONG_AGO and self._compiled[slot].is_timed:
+                at_ms = max(held_ms[block])
             if state is not None:
                 at_ms = max(at_ms, state.at_ms)
             columns = (series[block], held_ms[block], value[block], arrived_ms[block], hold_ms[block])
@@ -337,7 +351,7 @@ class Engine:
                     if (said := self._columns.text_of(one, columns[1][place])) is not None:
                         columns[2][place] = said
             past = [self._pasts.get(one) for one, _ in self._backs.get(slot, ())]
-            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state, past)
+            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state, past=past, awake_ms=self._awake_ms)
             begin = end
 
     def _update(self, slot: int, machine: Machine, now_ms: int) -> InstanceUpdate:
@@ -465,10 +479,10 @@ class Engine:
             )
         self._apply(updates)
 
-    def _compile(self, definition: AlarmDefinition) -> Compiled:
-        plan = self._known.get(id(definition))
+    def _compile(self, definition: AlarmDefinition, context: Context) -> Compiled:
+        plan = self._known.get((id(definition), context))
         if plan is None:
-            plan = self._known[id(definition)] = compiled.compile_definition(definition)
+            plan = self._known[id(definition), context] = compiled.compile_definition(definition, context)
         return plan
 
 

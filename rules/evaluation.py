@@ -91,6 +91,7 @@ class Evaluator:
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
         self._engine = Engine(recall.from_store(store))
+        self.listen_since(now)
         if self._mine is not None:
             self._install(session, store, [*map(self._standing.__getitem__, self._of(self._mine))], now)
             return
@@ -204,6 +205,10 @@ class Evaluator:
             kernel.errors.Unavailable: the store does not answer what windows hold; trying again is harmless.
         """
         return self._engine.evaluate(series, ts_ms, value, now_ms, text)
+
+    def listen_since(self, moment: datetime) -> None:
+        """Count silence only from a moment on: until then we were down, or still read what had waited (A12)."""
+        self._engine.listen_since(clock.to_ms(moment))
 
     def tick(self, now_ms: int) -> Outcome:
         """Run the timers that are due."""

@@ -34,7 +34,7 @@ _OTHERWISE: Final = i18n.noop("This does not have the form that is needed here."
 _NO_FIELDS: Final = frozenset(
     {
         *("compare", "all", "any", "not", "simple", "duration", "repeating", "by_hand", "automatic", "rule"),
-        *("between", "among", "boolean", "text", "previous", "difference", "rate", "window"),
+        *("between", "among", "boolean", "text", "previous", "difference", "rate", "window", "no_data", "quiet"),
         *("one", "by_metric", "[key]", "[number]", "[metric]"),
     }
 )

@@ -31,12 +31,21 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing came for ``ms`` on our clock from one group of metrics, or from each; a group is silent as a whole."""
+
+    ms: int
+    groups: tuple[tuple[int, ...], ...]
+    of_all: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a comparison looks at. ``metrics`` must all speak; the first is the one it is about.
 
     ``view``: of that metric, from its history. ``test``: of what it says in words. ``less``: the number of the second
     metric is taken off. ``default``: the number while the first metric has none yet. ``is_directed``: whether more of
-    the metric is more of the number.
+    the metric is more of the number. ``is_ageless``: values are read whatever their age, as beside a silence (A8).
     """
 
     metrics: tuple[int, ...]
@@ -44,6 +53,8 @@ class Look:
     test: Callable[[str], bool] | None = None
     default: float | None = None
     is_directed: bool = True
+    silence: Silence | None = None
+    is_ageless: bool = False
 
     @property
     def reach(self) -> Reach:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from rules.compiled import Compiled, Truth
+from rules.compiled import Compiled, Rule, Truth
 from rules.computed import Computed
 from rules.conditions import Severity
 from rules.histories import History
@@ -93,7 +93,9 @@ class Machine:
         block: Block,
         at_ms: int,
         state: State | None,
+        *,
         past: Sequence[History | None] = (),
+        awake_ms: int = LONG_AGO,
     ) -> None:
         self._id = number
         self._compiled = compiled
@@ -102,7 +104,7 @@ class Machine:
         if compiled.is_plain:
             self.values = Values(compiled, block, at_ms, latched)
         else:
-            self.values = Computed(compiled, block, at_ms, latched, past)
+            self.values = Computed(compiled, block, at_ms, latched, past, awake_ms)
         self._streaks = [Running() for _ in compiled.creates]
         self._clearing = Running()
         self._alarm: _Open | None = None
@@ -133,19 +135,28 @@ class Machine:
     def sample(self, ts_ms: int, values: Iterable[tuple[int, Value]], now_ms: int) -> None:
         """Apply the values of one instant, (metric, value) each, together; timers due by then run first (A6)."""
         at_ms = max(ts_ms, self.at_ms)
-        while self.run_next(at_ms):
+        while self.run_next(at_ms, now_ms):
             pass
         fresh = 0
         for metric, value in values:
             fresh |= 1 << metric
             self.values.take(metric, ts_ms, value, now_ms)
+        self.values.hear(now_ms)
         self._run(at_ms, fresh)
 
-    def run_next(self, until_ms: int) -> bool:
-        """Run the next instant that time alone brings, if it is not after ``until_ms``; return whether it was."""
+    def run_next(self, until_ms: int, now_ms: int = NEVER) -> bool:
+        """Run the next instant that time alone brings, if it is not after ``until_ms``; return whether it was.
+
+        ``now_ms``: our own clock, which silence is measured by, where device time runs ahead of it: in a backlog.
+        """
         at_ms = min(self._due_ms(), self.values.stale_ms())
+        if self._compiled.hears_silence:
+            silent_ms = self.values.silent_ms(self.at_ms)
+            if silent_ms < at_ms and self.values.server_ms(silent_ms) <= now_ms:
+                at_ms = silent_ms
         if at_ms > until_ms:
             return False
+        self.values.hear(min(self.values.server_ms(at_ms), now_ms))
         self._run(at_ms, 0)
         return True
 
@@ -154,6 +165,7 @@ class Machine:
         at_ms = max(self.values.event_clock(now_ms), self.at_ms)
         while self.run_next(at_ms):
             pass
+        self.values.hear(now_ms)
         self._run(at_ms, 0, is_edited=True)
 
     def look_again(self) -> None:
@@ -165,7 +177,7 @@ class Machine:
         """Clear the open alarm; counters and timers restart (A20)."""
         self.at_ms = max(self.values.event_clock(now_ms), self.at_ms)
         self.values.expire(self.at_ms)
-        self._roots = [create.tree(self.values.truths) for create in self._compiled.creates]
+        self._roots = self._answers()
         if self._alarm is not None:
             self._clear(self._alarm, is_by_hand=True)
 
@@ -193,8 +205,8 @@ class Machine:
 
     def wake_ms(self) -> int:
         """Return the server time at which ``run_next`` may have something to tell, ``NEVER`` when not at all."""
-        due = self._due_ms()
-        if self._alarm is not None and len(self._compiled.metrics) > 1:
+        due = min(self._due_ms(), self.values.silent_ms(self.at_ms))
+        if self._alarm is not None and (len(self._compiled.metrics) > 1 or self._compiled.quiet_ms):
             # A value that ages out can change the winner, or let a clear rule be asked.
             due = min(due, self.values.stale_ms())
         return NEVER if due >= NEVER else self.values.server_ms(due)
@@ -248,36 +260,65 @@ class Machine:
                 due = min(due, streak.due_ms(create.length, self.at_ms))
         if self._clearing.began_ms is not None and self._compiled.clear is not None:
             due = min(due, self._clearing.due_ms(self._compiled.clear.length, self.at_ms))
-        return due
+        return min(due, self._next_edge_ms()) if self._compiled.is_scheduled else due
+
+    def _next_edge_ms(self) -> int:
+        """Return the next instant at which a schedule opens or closes."""
+        edges = [one.openings.next_edge_ms(self.at_ms) for one in self._compiled.creates if one.openings is not None]
+        clear = self._compiled.clear
+        if self._alarm is not None and clear is not None and clear.openings is not None:
+            edges.append(clear.openings.next_edge_ms(self.at_ms))
+        return min(edges, default=NEVER)
 
     # One instant -----------------------------------------------------------------------------------------------
 
     def _run(self, at_ms: int, fresh: int, *, is_edited: bool = False) -> None:
         """Evaluate everything for one instant; ``fresh`` is the mask of metrics that brought a sample."""
-        self.at_ms = at_ms
+        before_ms, self.at_ms = self.at_ms, at_ms
         self.values.expire(at_ms)
         if self._alarm is None and self._peak is not None:
             self._drop_old_peak()
-        self._roots = [create.tree(self.values.truths) for create in self._compiled.creates]
+        self._roots = self._answers()
         winner: int | None = None
         for i, (create, root) in enumerate(zip(self._compiled.creates, self._roots, strict=True)):
             is_counted = fresh & create.metrics != 0
             begins_ms = at_ms if is_counted else self._edited_ms(create.metrics) if is_edited else None
+            if begins_ms is None and (create.begins_by_time or _opens(create, before_ms, at_ms)):
+                begins_ms = at_ms
+            if not create.is_open(at_ms):
+                self._streaks[i].end()
+                continue
             is_true = self._streaks[i].step(create.length, root, at_ms, is_counted=is_counted, begins_ms=begins_ms)
             if is_true and winner is None:
                 winner = i
+        if self._compiled.quiet_ms and self._alarm is not None and self._is_matched(fresh):
+            self._clearing.began_ms = at_ms
         if self._alarm is None:
             self._watch(winner, fresh)
         elif winner is None:
             self._ask_to_clear(self._alarm, fresh)
         else:
-            self._clearing.end()
+            if not self._compiled.quiet_ms:
+                self._clearing.end()
             self._keep(self._alarm, winner, fresh)
+
+    def _answers(self) -> list[Truth]:
+        """Return the answers of the create trees; outside its schedule a rule has none."""
+        truths = self.values.truths
+        if not self._compiled.is_scheduled:
+            return [create.tree(truths) for create in self._compiled.creates]
+        creates = self._compiled.creates
+        return [create.tree(truths) if create.is_open(self.at_ms) else None for create in creates]
+
+    def _is_matched(self, fresh: int) -> bool:
+        """Return whether a sample matches a create rule at this instant."""
+        pairs = zip(self._compiled.creates, self._roots, strict=True)
+        return any(root is True and fresh & create.metrics != 0 for create, root in pairs)
 
     def _edited_ms(self, metrics: int) -> int:
         """Return since when an edited rule matches: the newest sample, or now where there are only defaults."""
         newest_ms = self.values.newest_ms(metrics)
-        return self.at_ms if newest_ms == LONG_AGO else newest_ms
+        return self.at_ms if newest_ms == LONG_AGO or self._compiled.is_timed else newest_ms
 
     def _watch(self, winner: int | None, fresh: int) -> None:
         if all(streak.began_ms is None for streak in self._streaks):
@@ -299,6 +340,8 @@ class Machine:
         alarm.last_seen_ms = self.at_ms if is_by_sample else max(alarm.began_ms, self.values.newest_ms(create.metrics))
         alarm.matched, alarm.repeats = max(1, streak.count), streak.count
         alarm.value = self._lead_value()
+        if self._compiled.quiet_ms:
+            self._clearing.began_ms = alarm.last_seen_ms
         self.values.forget_clear_comparisons()
         self.transitions.append(Raised(self._id, self.at_ms, self._frozen(alarm), self._evidence(winner)))
 
@@ -327,8 +370,12 @@ class Machine:
         rule = self._compiled.clear
         if rule is None:
             return
+        if self._compiled.quiet_ms:
+            if True not in self._roots and self._clearing.is_long(rule.length, self.at_ms):
+                self._clear(alarm, is_by_hand=False)
+            return
         if not self._compiled.clear_automatically:
-            root = rule.tree(self.values.truths)
+            root = rule.tree(self.values.truths) if rule.is_open(self.at_ms) else None
         elif True in self._roots:
             # A condition that matches again, though not yet for long enough, ends the off-delay (A17).
             root = False
@@ -387,6 +434,11 @@ class Machine:
         )
 
 
+def _opens(rule: Rule, before_ms: int, at_ms: int) -> bool:
+    """Return whether the schedule of a rule opened between two instants."""
+    return rule.openings is not None and rule.openings.is_open(at_ms) and not rule.openings.is_open(before_ms)
+
+
 def more_extreme(peak: float | None, value: float, sign: int) -> float:
     """Return the worse of two values; without a direction the newer one."""
     if peak is None or not sign:
@@ -412,6 +464,12 @@ def count_steady(state: State, alarm: Alarm, held: Held, *, matches: int, peak: 
         held.value if isinstance(held.value, float) else None,
         peak,
     )
-    streaks = tuple([Streak(s.of, s.kind, s.began_ms, s.count + matches) for s in state.streaks])
+    streaks = tuple(
+        [
+            # The time without a match begins with the last one.
+            Streak(s.of, s.kind, at_ms) if s.kind == "quiet" else Streak(s.of, s.kind, s.began_ms, s.count + matches)
+            for s in state.streaks
+        ]
+    )
     after = State(state.instance, at_ms, (held,), state.latched, streaks, counted)
     return after, Updated(state.instance, at_ms, counted)

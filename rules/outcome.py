@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.conditions import AlarmDefinition, Severity
+from rules.context import NOWHERE, Context, watched_names
 from rules.looks import number_of
+from rules.schedules import NEVER
+
+__all__ = ["NEVER"]
 
 HOLD_UNKNOWN_MS = 600_000
 HOLD_FOREVER_MS = 2**60
-NEVER = 2**62
-"""An instant that does not come."""
 LONG_AGO = -(2**61)
 """The time of a value that does not exist: further back than any hold reaches."""
 
@@ -51,14 +53,15 @@ class Instance:
     id: int
     definition: AlarmDefinition
     metrics: Mapping[str, Watched]
+    context: Context = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instances:
-    """n instances as columns. ``definitions[which[i]]`` is that of instance i.
+    """n instances as columns. ``definitions[which[i]]`` is that of instance i, ``contexts[which[i]]`` where it stands.
 
-    ``series`` and ``hold_ms``: for each metric of each instance's definition, in its order, one instance after the
-    other; the series of a metric that has none is -1. All int64.
+    ``series`` and ``hold_ms``: for each metric that each instance watches, in its order, one instance after the other;
+    the series of a metric that has none is -1. All int64. Without ``contexts`` they stand nowhere in particular.
     """
 
     id: NDArray[np.int64]
@@ -66,14 +69,15 @@ class Instances:
     which: NDArray[np.int64]
     series: NDArray[np.int64]
     hold_ms: NDArray[np.int64]
+    contexts: Sequence[Context] = ()
 
     @classmethod
     def of(cls, instances: Sequence[Instance]) -> "Instances":
         """Return instances as columns."""
-        definitions = {id(one.definition): one.definition for one in instances}
-        place = {key: number for number, key in enumerate(definitions)}
-        metrics = [one.metrics() for one in definitions.values()]
-        which = [place[id(one.definition)] for one in instances]
+        kinds = {(id(one.definition), one.context): one for one in instances}
+        place = {key: number for number, key in enumerate(kinds)}
+        metrics = [watched_names(one.definition, one.context) for one in kinds.values()]
+        which = [place[id(one.definition), one.context] for one in instances]
         nothing = Watched(-1)
         watched = [
             (found.series, found.hold_ms)
@@ -82,7 +86,9 @@ class Instances:
         ]
         series, hold_ms = np.array(watched, np.int64).reshape(-1, 2).T
         ids = np.array([one.id for one in instances], np.int64)
-        return cls(ids, [*definitions.values()], np.array(which, np.int64), series, hold_ms)
+        definitions = [one.definition for one in kinds.values()]
+        contexts = [one.context for one in kinds.values()]
+        return cls(ids, definitions, np.array(which, np.int64), series, hold_ms, contexts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +218,7 @@ class Streak:
     of: str
     kind: str
     began_ms: int
-    count: int
+    count: int = 0
     matches: tuple[int, ...] = ()
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from rules.outcome import Limit
-from rules.trees import Among, Between, Boolean, Comparison, Leaf, OtherMetric, Text, View, Window, metrics_of
+from rules.trees import Among, Between, Boolean, Comparison, Leaf, OtherMetric, Silent, Text, View, Window, metrics_of
 
 Interval = tuple[float, float]
 
@@ -27,11 +27,14 @@ class Question:
     view: View | None = None
     text: Text | None = None
     default: float | None = None
+    silence: Silent | None = None
+    is_ageless: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether it only looks at the number that one metric holds."""
-        return len(self.metrics) == 1 and self.view is None and self.text is None and self.default is None
+        is_number = len(self.metrics) == 1 and self.view is None and self.text is None and self.default is None
+        return is_number and self.silence is None and not self.is_ageless
 
 
 def asked(leaf: Leaf) -> tuple[tuple[Question, ...], bool]:
@@ -52,6 +55,9 @@ def asked(leaf: Leaf) -> tuple[tuple[Question, ...], bool]:
         case Text():
             is_opposite = leaf.operator in {"is_not", "not_contains", "not_in"}
             return (Question((leaf.metric,), (1, 1), (1, 1), (leaf.metric, "text", 1), text=leaf),), is_opposite
+        case Silent():
+            key = (f"no data {leaf.of} {leaf.metric or leaf.which}", "for", leaf.seconds)
+            return (Question(metrics_of(leaf), (1, 1), (1, 1), key, silence=leaf),), False
 
 
 def limits(leaf: Leaf) -> tuple[Limit, ...]:
@@ -61,6 +67,8 @@ def limits(leaf: Leaf) -> tuple[Limit, ...]:
             return (Limit(leaf.metric, leaf.operator, "true" if leaf.value else "false", 0.0),)
         case Text():
             return (Limit(leaf.metric, leaf.operator, ", ".join(leaf.wanted), 0.0),)
+        case Silent():
+            return (Limit(leaf.metric or leaf.of, "no_data", leaf.seconds, 0.0, leaf.of),)
         case Between():
             ends = ((">=", leaf.low), ("<=", leaf.high))
             return tuple(Limit(leaf.metric, sign, end, leaf.deadband, _shown(leaf.view)) for sign, end in ends)

@@ -22,8 +22,11 @@ from rules.conditions import (
     Duration,
     Kind,
     Not,
+    Quiet,
     Repeating,
 )
+from rules.schedules import Schedule
+from rules.schedules import Window as ScheduleWindow
 from rules.trees import (
     Among,
     Between,
@@ -33,6 +36,7 @@ from rules.trees import (
     OtherMetric,
     Previous,
     Rate,
+    Silent,
     Text,
     View,
     Window,
@@ -62,7 +66,7 @@ class Told:
 def told(definition: AlarmDefinition, words: Mapping[str, Word]) -> Told:
     """Return a definition as sentences; ``words`` calls metrics by name, those missing by their key."""
     create = tuple(
-        (severity.key, _with_kind(condition(rule.condition, words), rule.kind))
+        (severity.key, _in_force(_with_kind(condition(rule.condition, words), rule.kind), rule.schedule))
         for severity, rule in definition.create.by_severity()
     )
     return Told(create, _clear(definition, words))
@@ -103,7 +107,24 @@ def asked(leaf: Leaf, words: Mapping[str, Word]) -> str:
             name, unit = seen(leaf.metric, None, words)
             values = ", ".join(f"“{text}”" for text in leaf.wanted)
             text = _(_SAYINGS[leaf.operator], what=name, values=values)
+        case Silent():
+            return _silent(leaf, words)
     return text if leaf.default is None else _("{condition} ({default})", condition=text, default=_default(leaf, unit))
+
+
+def _silent(leaf: Silent, words: Mapping[str, Word]) -> str:
+    length = span(leaf.seconds)
+    if leaf.metric is None:
+        phrase = (
+            _("no data from any of its devices for {span}")
+            if leaf.which == "all"
+            else _("no data from one of its devices for {span}")
+        )
+        return phrase.format(span=length)
+    name, _unit = seen(leaf.metric, None, words)
+    if leaf.of == "device":
+        return _("no data from the device of {metric} for {span}", metric=name, span=length)
+    return _("no data of {metric} for {span}", metric=name, span=length)
 
 
 _SAYINGS = {
@@ -169,7 +190,7 @@ def _tolerance(tolerance: float, unit: str) -> str:
     return f" ± {quantity(tolerance, unit)}" if tolerance else ""
 
 
-def _default(leaf: Leaf, unit: str) -> str:
+def _default(leaf: Comparison | Between | Among | Boolean | Text, unit: str) -> str:
     value = leaf.default
     if isinstance(value, bool):
         shown = _("true") if value else _("not true")
@@ -212,13 +233,33 @@ def _with_kind(text: str, kind: Kind) -> str:
     return text
 
 
+def _in_force(text: str, schedule: Schedule | None) -> str:
+    if schedule is None:
+        return text
+    parts = [*map(_window, schedule.windows)]
+    if schedule.exceptions or schedule.workdays or schedule.holidays:
+        dated = [one.date for one in schedule.exceptions] + [one.date for one in schedule.workdays]
+        parts.append(_("{n} dates apart", n=len({*schedule.holidays, *dated})))
+    return _("{condition}, in force {when}", condition=text, when="; ".join(parts) or _("at no time"))
+
+
+def _window(window: ScheduleWindow) -> str:
+    names = (_("Mon"), _("Tue"), _("Wed"), _("Thu"), _("Fri"), _("Sat"), _("Sun"))
+    days = (
+        _("daily") if len(set(window.days)) == len(names) else ", ".join(names[day - 1] for day in sorted(window.days))
+    )
+    return f"{days} {window.start}–{window.end}"
+
+
 def _clear(definition: AlarmDefinition, words: Mapping[str, Word]) -> str:
     match definition.clear:
         case ByHand():
             return _("ends only by hand")
         case ClearRule() as rule:
             text = _with_kind(condition(rule.condition, words), rule.kind)
-            return _("ends when {condition}", condition=text)
+            return _("ends when {condition}", condition=_in_force(text, rule.schedule))
+        case Quiet() as quiet:
+            return _("ends when it has not recurred for {span}", span=span(quiet.seconds))
         case Automatic() as policy:
             back = _back(definition, words)
             text = _("ends by itself when {condition}", condition=back) if back else _("ends by itself")

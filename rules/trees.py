@@ -193,7 +193,26 @@ class Text(Node):
         return self.values if self.values is not None else (self.value or "",)
 
 
-Leaf = Comparison | Between | Among | Boolean | Text
+class Silent(Node):
+    """Nothing new came for ``seconds``, on our clock: of a metric, of the device that measures it, or of the asset.
+
+    Of an asset with several devices: of ``all`` of them, or of ``any``. Beside it values are read whatever their age.
+    """
+
+    type: Literal["no_data"]
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_WINDOW_S, allow_inf_nan=False)]
+    of: Literal["metric", "device", "asset"] = "metric"
+    metric: Metric | None = None
+    which: Literal["all", "any"] = "all"
+
+    @model_validator(mode="after")
+    def _names_a_metric(self) -> Self:
+        if (self.metric is None) != (self.of == "asset"):
+            raise ValueError(i18n.noop("Name a metric, or ask for the whole asset."))
+        return self
+
+
+Leaf = Comparison | Between | Among | Boolean | Text | Silent
 
 
 # Groups ---------------------------------------------------------------------------------------------------------
@@ -220,7 +239,9 @@ class Not(Node):
     of: "Condition"
 
 
-Condition = Annotated[Comparison | Between | Among | Boolean | Text | All | AnyOf | Not, Field(discriminator="type")]
+Condition = Annotated[
+    Comparison | Between | Among | Boolean | Text | Silent | All | AnyOf | Not, Field(discriminator="type")
+]
 
 
 # Walking a tree -------------------------------------------------------------------------------------------------
@@ -255,7 +276,7 @@ def metrics_of(leaf: Leaf) -> tuple[str, ...]:
     """Return the metrics that something asked depends on, the one it is about first."""
     if isinstance(leaf, Comparison) and isinstance(leaf.limit, OtherMetric):
         return (leaf.metric, leaf.limit.metric)
-    return (leaf.metric,)
+    return () if leaf.metric is None else (leaf.metric,)
 
 
 def map_comparisons(tree: Condition, change: Callable[[Comparison], Comparison]) -> Condition:

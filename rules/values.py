@@ -113,9 +113,17 @@ class Values:
                 stale = min(stale, self._ts_ms[metric] + self._holds_ms[metric] + 1)
         return stale
 
+    def hear(self, server_ms: int) -> None:
+        """Take note of our own clock at the instant that is answered next, where silence is asked for."""
+
+    def silent_ms(self, at_ms: int) -> int:
+        """Return the next instant after ``at_ms`` at which a silence that is asked for is long enough."""
+        del at_ms
+        return NEVER
+
     def newest_ms(self, metrics: int) -> int:
         """Return the time of the newest sample of some metrics (a bit mask)."""
-        return max(ts_ms for metric, ts_ms in enumerate(self._ts_ms) if metrics >> metric & 1)
+        return max((ts_ms for metric, ts_ms in enumerate(self._ts_ms) if metrics >> metric & 1), default=LONG_AGO)
 
     def lead(self) -> float:
         """Return the newest value of the leading metric, NaN where it is no number."""

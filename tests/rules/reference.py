@@ -23,11 +23,13 @@ from rules.conditions import (
     Duration,
     Kind,
     Not,
+    Quiet,
     Repeating,
     Severity,
     leaves,
 )
 from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Updated
+from rules.schedules import Openings, Schedule
 from rules.trees import (
     Among,
     Between,
@@ -51,11 +53,12 @@ Said = float | str | None
 
 @dataclass
 class Look:
-    """One instant as a rule saw it. ``is_counted``: a sample of its metrics came."""
+    """One instant as a rule saw it. ``is_counted``: a sample came; ``is_opening``: its schedule opened."""
 
     at: int
     root: Truth
     is_counted: bool
+    is_opening: bool = False
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Subject:
     asked: list[Look] = field(default_factory=list)
     alarm: Alarm | None = None
     peak: float | None = None
+    matched: int = 0
     told: list[Transition] = field(default_factory=list)
 
     @property
@@ -248,19 +252,25 @@ class Subject:
         return kept
 
     def run(self, at: int, fresh: set[str]) -> None:
-        self.at = at
+        before, self.at = self.at, at
         self.forget_stale(at)
         roots = {}
         answers = {}
         for severity, rule in self.definition.create.by_severity():
             metrics = named(rule.condition)
-            roots[severity] = self.root(severity.key)
+            roots[severity] = self.root(severity.key) if is_open(rule.schedule, at) else None
             looks = self.looks.setdefault(severity, [])
-            looks.append(Look(at, roots[severity], bool(fresh & metrics)))
+            opens = not is_open(rule.schedule, before) and is_open(rule.schedule, at)
+            if not is_open(rule.schedule, at):
+                looks.clear()
+            looks.append(Look(at, roots[severity], bool(fresh & metrics), opens))
             answers[severity] = answer(rule.kind, looks, begins_only_by_sample=True)
         useful = [s for s, rule in self.definition.create.by_severity() if can_fire(rule.kind)]
         winner = max((s for s in useful if answers[s].is_true), default=None)
         lead = self.lead(useful)
+        rules = dict(self.definition.create.by_severity())
+        if self.alarm is not None and any(roots[s] is True and fresh & named(rules[s].condition) for s in useful):
+            self.matched = at
         if self.alarm is None:
             self.asked.clear()
             if all(answers[s].began is None for s in useful) or self.has_gone_quiet(useful, at):
@@ -326,6 +336,7 @@ class Subject:
             value=as_number(self.values[lead].value) if self.is_held(lead, at) else None,
             peak=self.peak,
         )
+        self.matched = self.alarm.last_seen_ms
         if "clear" in self.trees():
             for number, leaf in enumerate(leaves(self.trees()["clear"])):
                 if self.memory.get(("clear", number)) is not None:
@@ -366,9 +377,13 @@ class Subject:
                 quiet = False if True in some else None if None in some else True
                 self.asked.append(Look(at, quiet, is_counted=False))
                 found = answer(Duration(type="duration", seconds=delay), self.asked, begins_only_by_sample=False)
-            case ClearRule(kind=kind, condition=condition):
+            case Quiet(seconds=seconds):
+                if True not in roots.values() and at - self.matched >= ms(seconds):
+                    self.end(at, self.matched, is_by_hand=False)
+                return
+            case ClearRule(kind=kind, condition=condition, schedule=schedule):
                 is_counted = bool(fresh & named(condition))
-                self.asked.append(Look(at, self.root("clear"), is_counted))
+                self.asked.append(Look(at, self.root("clear") if is_open(schedule, at) else None, is_counted))
                 found = answer(kind, self.asked, begins_only_by_sample=False)
         if found.is_true:
             self.end(at, found.began, is_by_hand=False)
@@ -469,6 +484,10 @@ class Reference:
                 if not (isinstance(transition, Updated) and isinstance(following, Updated)):
                     heard.append(transition)
         return heard
+
+
+def is_open(schedule: Schedule | None, at: int | None) -> bool:
+    return schedule is None or (at is not None and Openings(schedule, "UTC").is_open(at))
 
 
 def named(condition: Condition) -> set[str]:
@@ -608,7 +627,7 @@ def answer(kind: Kind, looks: list[Look], *, begins_only_by_sample: bool) -> Ans
     for look in looks:
         if look.root is not True:
             streak = []
-        elif streak or look.is_counted or not begins_only_by_sample:
+        elif streak or look.is_counted or look.is_opening or not begins_only_by_sample:
             streak.append(look)
     if not streak or not can_fire(kind):
         return Answer(is_true=False, began=None, count=0)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from rules import conditions
 from rules.conditions import Severity
-from rules.outcome import Cleared, Raised, SeverityChanged, Updated
-from tests.rules.probe import Probe, alarm_type, ms, over, under, words
+from rules.context import Context, Device
+from rules.outcome import Cleared, Held, HeldColumns, Instance, Raised, SeverityChanged, Updated, Watched
+from tests.rules.probe import START_MS, Probe, alarm_type, ms, over, under, words
 
 E3 = alarm_type(
     critical={"condition": over(3000), "kind": {"type": "duration", "seconds": 5}},
@@ -228,3 +230,115 @@ def test_a_length_of_nought_is_simple_and_a_negative_one_never_fires(
     probe.feed(0, 60)
     probe.tick(500)
     assert bool(probe.feed(501, 60)) == is_raised
+
+
+def silence(seconds: float, **more: str) -> dict[str, object]:
+    return {"type": "no_data", "seconds": seconds, **({"metric": "a"} if "of" not in more else {}), **more}
+
+
+def test_E5_no_data_raises_by_our_own_clock_beside_the_last_value_whatever_its_age() -> None:
+    hot = {"type": "compare", "metric": "a", "operator": ">", "limit": 25}
+    rules = {
+        key: {"condition": {"type": "all", "of": [hot, silence(seconds)]}}
+        for key, seconds in (("major", 3), ("critical", 10))
+    }
+    probe = Probe(alarm_type(**rules, clear={"type": "automatic"}), hold_ms=2_000)
+    probe.feed(0, 50, arrives_s=100)
+    assert probe.tick(102.9) == []
+    assert words(probe.tick(103)) == ["Raised major"]
+    assert words(probe.tick(109)) == []
+    probe.restart()
+    assert words(probe.tick(110.5)) == ["SeverityChanged critical"]
+    assert words(probe.feed(1, 50, arrives_s=111)) == ["Cleared critical"]
+
+
+def test_RUL_6_our_own_outage_is_no_silence_and_an_alarm_of_before_stays() -> None:
+    probe = Probe(alarm_type(major=silence(60), clear={"type": "automatic"}))
+    probe.feed(0, 50)
+    # Down for ten minutes, and back with the readings that waited still to come.
+    probe.restart()
+    probe.engine.seed(HeldColumns.of([Held("", 1, ms(0), 50.0, ms(0))]))
+    for now in (600, 630, 650):
+        probe.engine.listen_since(ms(now))
+        assert probe.tick(now) == []
+    assert probe.tick(709) == []
+    assert words(probe.tick(710)) == ["Raised major"]
+    probe.restart()
+    probe.engine.listen_since(ms(800))
+    assert probe.tick(801) == [], "what was silent before we went is still so"
+    assert words(probe.feed(802, 1)) == ["Cleared major"]
+
+
+def test_RUL_6_a_backlog_that_comes_at_once_is_no_silence() -> None:
+    probe = Probe(alarm_type(major=silence(60)))
+    assert probe.feed_rows([(1, 3600.0 * hour, 1.0) for hour in range(5)], arrives_s=20_000) == []
+    assert words(probe.tick(20_060)) == ["Raised major"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "heard"),
+    [
+        (silence(60, of="asset", which="any"), ["Raised major"]),
+        (silence(60, of="asset", which="all"), []),
+        (silence(60, of="device", metric="a"), ["Raised major"]),
+        (silence(60, of="device", metric="b"), []),
+    ],
+)
+def test_RUL_6_of_a_device_or_of_any_or_all_devices_of_an_asset(asked: dict[str, object], heard: list[str]) -> None:
+    definition = alarm_type(major={"type": "any", "of": [over(1000, "a"), over(1000, "b"), asked]})
+    devices = (Device(("#1", "#3"), ("a",)), Device(("#2",), ("b",)))
+    series = {"a": 1, "b": 2, "#1": 1, "#2": 2, "#3": 3}
+    probe = Probe(definition)
+    probe.instance = Instance(1, definition, {name: Watched(n) for name, n in series.items()}, Context(devices=devices))
+    probe.engine.install([probe.instance])
+    probe.feed_rows([(1, 0, 1), (2, 0, 1)])
+    probe.feed_rows([(3, 30, 1)])
+    probe.feed_rows([(2, 50, 1)])
+    assert probe.tick(89) == [], "another metric of the first device came later"
+    assert words(probe.tick(91)) == heard
+
+
+def test_E7_an_opening_raises_without_a_new_sample_and_a_closing_leaves_the_alarm() -> None:
+    # The probe's times begin at 02:29:50 UTC.
+    daily = {"type": "weekly", "windows": [{"start": "02:30", "end": "02:31"}]}
+    rule = {"condition": over(50), "schedule": daily}
+    probe = Probe(alarm_type(major=rule, clear={"type": "automatic"}))
+    opens = 10.0
+    assert START_MS % 86_400_000 == (2 * 60 + 29) * 60_000 + 50_000
+    assert probe.feed(-5, 60) == []
+    probe.restart()
+    probe.engine.seed(HeldColumns.of([Held("", 1, ms(-5), 60.0, ms(-5))]))
+    assert probe.tick(opens - 0.001) == []
+    [raised] = probe.tick(opens)
+    assert isinstance(raised, Raised)
+    assert (raised.alarm.began_ms, raised.alarm.last_seen_ms) == (ms(opens), ms(opens))
+    assert words(probe.feed(opens + 30, 70)) == ["Updated major"]
+    assert probe.tick(opens + 60) == []
+    assert probe.feed(opens + 61, 20) == [], "closed: it neither raises nor clears"
+    assert words(probe.feed(86_400 + opens, 20)) == ["Cleared major"]
+
+
+def test_RUL_9_closing_ends_a_streak() -> None:
+    daily = {"type": "weekly", "windows": [{"start": "02:29", "end": "02:30"}, {"start": "02:31", "end": "02:32"}]}
+    rule = {"condition": over(50), "kind": {"type": "repeating", "times": 3}, "schedule": daily}
+    probe = Probe(alarm_type(major=rule))
+    heard = [probe.feed(at, 60) for at in (1, 2, 71, 72)]
+    assert heard == [[], [], [], []]
+    assert words(probe.feed(73, 60)) == ["Raised major"]
+
+
+def test_RUL_3_a_pulse_alarm_clears_ten_minutes_after_its_last_pulse() -> None:
+    probe = Probe(alarm_type(major=over(1), clear={"type": "quiet", "seconds": 600}))
+    for at, value in [(0, 1), (1, 0), (300, 1), (301, 0)]:
+        probe.feed(at, value)
+    assert words(probe.tick(899)) == []
+    probe.restart()
+    assert words(probe.tick(900.5)) == ["Cleared major"]
+    assert isinstance(cleared := probe.heard[-1], Cleared)
+    assert (cleared.recovered_ms, cleared.ended_ms, cleared.alarm.matched) == (ms(300), ms(900), 2)
+
+
+def test_E9_the_text_shows_the_values_and_texts_there_are() -> None:
+    text = "temperature is ${temperature}, humidity is ${humidity}, mode is ${mode}"
+    values = {"temperature": 50.0, "humidity": 50.0, "mode": "run"}
+    assert conditions.render(text, values) == "temperature is 50, humidity is 50, mode is run"

@@ -30,7 +30,8 @@ from tests.rules.reference import Reference, Said, Transition, as_number
 
 Batch = list[tuple[int, int, Said]]
 
-START = 1_000
+START = 59_950
+"""Shortly before the minute in which schedules open or close."""
 SERIES = (1, 2, 3)
 METRICS = ("a", "b", "c")
 
@@ -129,11 +130,15 @@ kinds = st.one_of(
         st.sampled_from([0.004, 0.01, 0.03]),
     ),
 )
-rules = st.builds(lambda tree, kind: {"condition": tree, "kind": kind}, trees, kinds)
+OPENING = {"type": "weekly", "windows": [{"start": "00:01", "end": "00:02"}]}
+CLOSING = {"type": "weekly", "windows": [{"start": "00:00", "end": "00:01"}]}
+schedules = st.sampled_from([{}, {}, {}, {"schedule": OPENING}, {"schedule": CLOSING}])
+rules = st.builds(lambda tree, kind, schedule: {"condition": tree, "kind": kind} | schedule, trees, kinds, schedules)
 clears = st.one_of(
     st.just({"type": "by_hand"}),
     st.builds(lambda s: {"type": "automatic", "off_delay_s": s}, st.sampled_from([0, 0.003, 0.01])),
     st.builds(lambda rule: {"type": "rule", **rule}, rules),
+    st.builds(lambda s: {"type": "quiet", "seconds": s}, st.sampled_from([0.004, 0.02])),
 )
 definitions = st.builds(
     lambda create, clear, message: {"schema": 1, "create": create, "clear": clear, "message": message},
@@ -360,7 +365,8 @@ def random_rule(rng: random.Random) -> dict[str, Any]:
             {"type": "repeating", "times": rng.randint(1, 3), "window_s": rng.choice([0.004, 0.012])},
         ]
     )
-    return {"condition": random_tree(rng), "kind": kind}
+    schedule = {"schedule": rng.choice([OPENING, CLOSING])} if rng.random() < RICH / 2 else {}
+    return {"condition": random_tree(rng), "kind": kind} | schedule
 
 
 def random_instance(rng: random.Random, number: int) -> Instance:
@@ -369,6 +375,7 @@ def random_instance(rng: random.Random, number: int) -> Instance:
             {"type": "automatic", "off_delay_s": rng.choice([0, 0, 0.004, 0.01])},
             {"type": "rule"} | random_rule(rng),
             {"type": "by_hand"},
+            {"type": "quiet", "seconds": rng.choice([0.004, 0.02])},
         ]
     )
     create = {key: random_rule(rng) for key in rng.sample(["critical", "major", "info"], rng.randint(1, 3))}

@@ -94,6 +94,18 @@ def in_chinese() -> Iterator[None]:
             None,
             "mode is one of “run”, “idle”",
         ),
+        ({"type": "no_data", "seconds": 60.0, "metric": "pressure"}, None, "no data of Pressure for 1 min"),
+        (
+            {"type": "no_data", "seconds": 60.0, "of": "device", "metric": "pressure"},
+            None,
+            "no data from the device of Pressure for 1 min",
+        ),
+        ({"type": "no_data", "seconds": 60.0, "of": "asset"}, None, "no data from any of its devices for 1 min"),
+        (
+            {"type": "no_data", "seconds": 60.0, "of": "asset", "which": "any"},
+            None,
+            "no data from one of its devices for 1 min",
+        ),
     ],
 )
 def test_a_rule_reads_as_a_sentence(condition: dict[str, Any], kind: dict[str, Any] | None, sentence: str) -> None:
@@ -162,3 +174,12 @@ def test_what_a_rule_looks_at_reads_in_chinese() -> None:
     mode = {"type": "text", "metric": "mode", "operator": "not_in", "values": ["run", "idle"]}
     said = told({"critical": {"condition": {"type": "all", "of": [mean, mode]}}})
     assert said.create == (("critical", "Temperature 在 10 分钟 内的平均值 ≥ 95 °C 且 mode 不属于 “run”, “idle”"),)
+
+
+def test_schedules_and_quiet_endings_read_as_sentences() -> None:
+    windows = [{"start": "22:00", "end": "06:00", "days": [1, 5]}, {"start": "12:00", "end": "13:00"}]
+    schedule = {"type": "weekly", "windows": windows, "holidays": ["2026-10-01"]}
+    said = told({"major": {"condition": leaf(), "schedule": schedule}}, {"type": "quiet", "seconds": 600.0})
+    when = "in force Mon, Fri 22:00–06:00; daily 12:00–13:00; 1 dates apart"
+    assert said.create == (("major", f"Temperature ≥ 95 °C, {when}"),)
+    assert said.clear == "ends when it has not recurred for 10 min"
