@@ -24,9 +24,9 @@ from assets.models import Asset, Export, Metric
 from assets.sheets import BUCKETS, RAW, Format, Gathering, gathering
 from kernel import audit, clock, db, log
 from kernel.errors import FixwrightError, Invalid, NotFound
-from telemetry import buckets
+from telemetry import buckets, quality
 from telemetry.buckets import Unit
-from telemetry.readings import Flag, Int64s, Readings
+from telemetry.readings import Int64s, Readings
 from telemetry.store import TelemetryStore
 
 KEPT: Final = timedelta(days=7)
@@ -185,6 +185,7 @@ class _Line:
 
     labels: tuple[str, str, str, str]
     spans: tuple[Span, ...]
+    described: Metric | None
 
 
 def _lines(session: Session, wanted: Wanted) -> Iterator[_Line]:
@@ -194,8 +195,8 @@ def _lines(session: Session, wanted: Wanted) -> Iterator[_Line]:
         for span in measured.of_asset(session, asset.id, wanted.metrics or None):
             by_metric.setdefault(span.metric, []).append(span)
         for metric, spans in by_metric.items():
-            unit = described[metric].unit if metric in described else ""
-            yield _Line((asset.code, asset.name, metric, unit), tuple(spans))
+            known = described.get(metric)
+            yield _Line((asset.code, asset.name, metric, known.unit if known else ""), tuple(spans), known)
 
 
 def _exact(store: TelemetryStore, wanted: Wanted, line: _Line, gathered: Gathering, beat: Callable[[], None]) -> None:
@@ -207,19 +208,24 @@ def _exact(store: TelemetryStore, wanted: Wanted, line: _Line, gathered: Gatheri
             some = store.samples(span.series, begin, end, limit=_AT_ONCE)
             if not len(some):
                 break
-            gathered.add(block, *_local(some.ts_ms, zone), _columns(some))
+            gathered.add(block, *_local(some.ts_ms, zone), _columns(some, line.described))
             beat()
             begin = int(some.ts_ms[-1]) + 1
             if len(some) < _AT_ONCE:
                 break
 
 
-def _columns(some: Readings) -> dict[str, Any]:
-    text = np.array(some.text if some.text is not None else [None] * len(some), np.object_)
-    quality = np.where(
-        some.flags & Flag.BAD, "bad", np.where(some.flags & (Flag.UNCERTAIN | Flag.CLOCK), "uncertain", "good")
-    )
-    return {"value": some.value, "text": text, "quality": quality.astype(np.object_)}
+def _columns(some: Readings, metric: Metric | None) -> dict[str, Any]:
+    original = np.full(len(some), np.nan) if some.sent is None else some.sent
+    unit = np.full(len(some), None, np.object_) if metric is None else metric.unit_of(original, some.value)
+    return {
+        "value": some.value,
+        "text": np.array(some.text if some.text is not None else [None] * len(some), np.object_),
+        "quality": quality.words(some.flags),
+        "reason": quality.reasons(some.flags),
+        "original": original,
+        "original_unit": unit,
+    }
 
 
 def _bucketed(

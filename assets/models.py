@@ -6,6 +6,8 @@ A device is not an asset: it is bound to one for a period, so that replacing it 
 from datetime import date, datetime
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -13,6 +15,7 @@ from assets.identity import Credentials
 from kernel.db import Id, Json, Name, Named, Row
 from people.models import Customer, OrgUnit, Scoped
 from telemetry import units
+from telemetry.readings import Float64s
 from telemetry.units import Conversion
 
 STUCK_AFTER: Final = 30
@@ -104,6 +107,13 @@ class Metric(Named, Row):
         if self.kind != "gauge" or self.reports_on_change:
             return 0
         return STUCK_AFTER if self.stuck_after is None else self.stuck_after
+
+    def unit_of(self, sent: Float64s, value: Float64s) -> NDArray[np.object_]:
+        """Return the unit of each number as it was sent; None where that is not known, or nothing was converted."""
+        units_of = np.full(len(value), None, np.object_)
+        if self.sent_unit is not None and self.conversion is not None:
+            units_of[self.conversion.explains(sent, value)] = self.sent_unit
+        return units_of
 
     @property
     def conversion(self) -> Conversion | None:

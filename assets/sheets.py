@@ -27,7 +27,14 @@ _FORMULA: Final = "^[=+@\\t\\r-]"
 
 LABELS: Final = ("asset", "asset_name", "metric", "unit")
 """Of each block of rows the same; given with its name."""
-RAW: Final = {"value": "DOUBLE", "text": "VARCHAR", "quality": "VARCHAR"}
+RAW: Final = {
+    "value": "DOUBLE",
+    "text": "VARCHAR",
+    "quality": "VARCHAR",
+    "reason": "VARCHAR",
+    "original": "DOUBLE",
+    "original_unit": "VARCHAR",
+}
 BUCKETS: Final = {
     "end": "TIMESTAMP",
     "count": "BIGINT",

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+import numpy as np
+
+from telemetry.readings import Float64s, Mask
+
 
 class UnknownUnit(ValueError):
     """A unit is not in the table, or the two of a pair are not of one kind."""
@@ -35,6 +39,14 @@ class Conversion:
     def of(self, value: float) -> float:
         """Return a number in the other unit."""
         return value * self.scale + self.offset
+
+    def explains(self, sent: Float64s, value: Float64s) -> Mask:
+        """Return which numbers are what others become by this conversion, but for rounding.
+
+        A metric may have been sent in another unit when a reading came; what was sent then is not in this one.
+        """
+        found: Mask = np.isclose(sent * self.scale + self.offset, value, rtol=1e-9, atol=1e-9)
+        return found
 
 
 # Kind → (names, how many of the kind's first unit one of it is); names are told apart by case: mW is not MW.

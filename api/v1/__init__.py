@@ -38,6 +38,7 @@ NOUNS: tuple[str, ...] = (
     "requests",
     "roles",
     "rules",
+    "samples",
     "sites",
     "stock",
     "tags",

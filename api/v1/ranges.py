@@ -232,7 +232,9 @@ def _exact(store: TelemetryStore, spans: list[measured.Span], edges: Int64s, hol
 
 
 def _hold(metric: Metric | None) -> int:
-    return min(hold_ms(metric.expected_interval_s if metric else None), LONGEST_HOLD_MS)
+    if metric is None:
+        return hold_ms(None)
+    return min(hold_ms(metric.expected_interval_s, is_on_change=metric.is_on_change), LONGEST_HOLD_MS)
 
 
 def _points(curve: measured.Curve, fill: functions.Fill, more: Measures) -> list[Bucket]:

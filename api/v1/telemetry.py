@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import select
@@ -20,7 +21,10 @@ from kernel import clock
 from kernel.errors import Invalid
 from people import scope
 from people.scope import Viewer
+from rules.standing import held_for_ms
+from telemetry import quality
 from telemetry.models import Series
+from telemetry.quality import Quality, Reason
 from telemetry.readings import Flag, Latest
 
 router = APIRouter(prefix="/telemetry", tags=["telemetry"])
@@ -44,10 +48,13 @@ class Reading(BaseModel):
     value: float | bool | str | None
     ts: int = Field(description="Device time, milliseconds since 1970.")
     age_s: float = Field(description="Seconds since then.")
-    quality: str = Field(description="good, uncertain or bad.")
+    quality: Quality = Field(description="bad, stale (older than it speaks for), uncertain or good.")
+    reason: Reason | None = Field(description="What makes it uncertain: a stuck sensor, or a wrong clock.")
+    original: float | None = Field(default=None, description="When asked for: the number in the unit it was sent in.")
+    original_unit: str | None = Field(default=None, description="That unit.")
 
 
-@router.get("/latest")
+@router.get("/latest", response_model_exclude_unset=True)
 def latest(
     db: Db,
     parts: Parts,
@@ -56,6 +63,7 @@ def latest(
     asset: Annotated[list[int], Query(description="Assets; several may be named.", max_length=500)] = [],  # noqa: B006
     device: Annotated[list[int], Query(description="Devices; several may be named.", max_length=500)] = [],  # noqa: B006
     site: Annotated[int | None, Query(description="All assets of a site.")] = None,
+    original: Annotated[bool, Query(description="Answer converted numbers also as they were sent.")] = False,
     limit: paging.Limit = 500,
     cursor: paging.Cursor = None,
 ) -> paging.Page[Reading]:
@@ -89,13 +97,16 @@ def latest(
                 asset_id=row.asset_id,
                 device_id=row.device_id,
                 metric=row.metric,
-                unit=unit_of(described.get(row.type_id, {}).get(row.metric)),
+                unit=unit_of(metric),
                 value=value_of(known[row.id]),
                 ts=known[row.id].ts_ms,
                 age_s=round((now_ms - known[row.id].ts_ms) / 1000, 3),
-                quality=quality_of(known[row.id].flags),
+                quality=quality_of(known[row.id], metric, now_ms),
+                reason=quality.reason(known[row.id].flags),
+                **(original_of(known[row.id], metric) if original else {}),
             )
             for row in rows
+            for metric in [described.get(row.type_id, {}).get(row.metric)]
             if row.id in known
         ],
         next=following,
@@ -199,8 +210,14 @@ def value_of(reading: Latest) -> float | bool | str | None:
     return None if math.isnan(reading.value) else reading.value
 
 
-def quality_of(flags: int) -> str:
-    """Return the quality of a reading in a word."""
-    if flags & Flag.BAD:
-        return "bad"
-    return "uncertain" if flags & (Flag.UNCERTAIN | Flag.CLOCK) else "good"
+def quality_of(reading: Latest, metric: Metric | None, now_ms: int) -> Quality:
+    """Return the quality of a newest reading in a word; it is stale when rules no longer use it (SEMANTICS A8)."""
+    return quality.of(reading.flags, is_stale=now_ms - reading.ts_ms > held_for_ms(metric))
+
+
+def original_of(reading: Latest, metric: Metric | None) -> dict[str, Any]:
+    """Return ``original`` and ``original_unit`` of a newest reading, None where it was not converted."""
+    if reading.sent is None:
+        return {"original": None, "original_unit": None}
+    unit = None if metric is None else metric.unit_of(np.array([reading.sent]), np.array([reading.value]))[0]
+    return {"original": reading.sent, "original_unit": unit}

@@ -20,6 +20,8 @@ from maintenance.parts.models import Movement, Part
 from maintenance.plans.models import Plan
 from people import scope
 from people.scope import Viewer
+from telemetry import quality
+from telemetry.quality import Quality, Reason
 
 A_DAY_MS = 86_400_000
 MOST_ORDERS = 20
@@ -36,9 +38,11 @@ class Value:
     metric: Metric | None
     value: float | bool | str | None
     at: datetime | None
-    quality: str
+    quality: Quality
+    reason: Reason | None
     spark: Sequence[float | None]
-    is_stale: bool
+    original: float | None
+    original_unit: str | None
 
 
 def values(session: Session, parts: Runtime, asset: Asset, *, now: datetime) -> list[Value]:
@@ -60,16 +64,13 @@ def values(session: Session, parts: Runtime, asset: Asset, *, now: datetime) -> 
                 metric,
                 None if found is None else readings.value_of(found),
                 None if found is None else clock.from_ms(found.ts_ms),
-                "good" if found is None else readings.quality_of(found.flags),
+                "good" if found is None else readings.quality_of(found, metric, now_ms),
+                None if found is None else quality.reason(found.flags),
                 small.get(one.series, ()),
-                found is not None and metric is not None and _is_stale(metric, found.ts_ms, now_ms),
+                **({"original": None, "original_unit": None} if found is None else readings.original_of(found, metric)),
             )
         )
     return made
-
-
-def _is_stale(metric: Metric, ts_ms: int, now_ms: int) -> bool:
-    return metric.expected_interval_s is not None and now_ms - ts_ms > 3000 * max(metric.expected_interval_s, 20)
 
 
 def default_metrics(found: Sequence[Value]) -> list[str]:

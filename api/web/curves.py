@@ -1,7 +1,8 @@
 """Curves as the plot island draws them: thinned out to what a screen shows, gaps as gaps, with limits and marks.
 
 Where the range holds few enough readings, every one is drawn; else each bucket gives its least and its greatest,
-so that no peak is lost. A pause longer than a sample speaks for (SEMANTICS A8) breaks the line.
+so that no peak is lost. A pause longer than a sample speaks for (SEMANTICS A8) breaks the line. Bad readings are in
+no line; they and uncertain ones are marked where they stand.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +14,17 @@ import numpy as np
 from assets import measured
 from assets.measured import Curve, Span
 from assets.models import Metric
-from rules.outcome import hold_ms
-from telemetry.readings import Float64s, Int64s, Readings
+from rules.standing import held_for_ms
+from telemetry import quality
+from telemetry.readings import Flag, Float64s, Int64s, Readings, concatenate
 from telemetry.store import TelemetryStore
 
 NARROWEST_BREAK: Final = 4
 """A break in a line is at least so many points of the screen wide; buckets may leave narrower ones by themselves."""
+MOST_DOUBTS: Final = 20_000
+"""Readings of a line that are looked at for marks."""
+MOST_SHOWN: Final = 200
+"""Marks on a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +78,75 @@ def draw(
     for line in drawn:
         few = exact[line.key]
         ts_ms, value = _numbers(few) if few is not None else _peaks(thinned[line.key])
-        breaks = _breaks(line, ts_ms, (end_ms - start_ms) // points)
+        step_ms = (end_ms - start_ms) // points
+        breaks = _breaks(line, ts_ms, step_ms, is_exact=few is not None)
+        doubted = _not_good(store, line, start_ms, end_ms)
         series.append(
             {
                 "name": line.name,
                 "unit": line.unit,
                 "kind": "step" if line.is_state else "line",
                 "points": _with_gaps(ts_ms, value, breaks),
+                "doubts": _doubts(doubted, value, NARROWEST_BREAK * step_ms),
             }
         )
     return series
 
 
-def _breaks(line: Line, ts_ms: Int64s, step_ms: int) -> Int64s:
+def _breaks(line: Line, ts_ms: Int64s, step_ms: int, *, is_exact: bool) -> Int64s:
     """Return the points after which the line breaks: nothing came for longer than a value holds.
 
-    A range may hold years of a reading an hour and a day of one a second, so three steps as they are around
-    the place are bridged too.
+    Where every reading is drawn and its interval is known, that is all. Else a range may hold years of a reading an
+    hour and a day of one a second, so three steps as they are around the place are bridged too.
     """
-    interval = line.described.expected_interval_s if line.described else None
-    steps = np.diff(ts_ms)
+    steps, hold = np.diff(ts_ms), held_for_ms(line.described)
+    if is_exact and line.described is not None and line.described.expected_interval_s is not None:
+        return np.flatnonzero(steps > hold)
     around = np.maximum(np.append(steps[1:], 0), np.insert(steps[:-1], 0, 0)) if len(steps) > 1 else steps
-    return np.flatnonzero(steps > np.maximum(max(hold_ms(interval), NARROWEST_BREAK * step_ms), 3 * around))
+    return np.flatnonzero(steps > np.maximum(max(hold, NARROWEST_BREAK * step_ms), 3 * around))
 
 
 def _numbers(readings: Readings) -> tuple[Int64s, Float64s]:
-    is_number = ~np.isnan(readings.value)
+    is_number = ~np.isnan(readings.value) & ~quality.has(readings.flags, Flag.BAD)
     return readings.ts_ms[is_number], readings.value[is_number]
+
+
+def _not_good(store: TelemetryStore, line: Line, start_ms: int, end_ms: int) -> Readings:
+    """Return the numbers of a line that are bad or uncertain, by time."""
+    parts = []
+    for span in line.spans:
+        begin, end = max(start_ms, span.starts_ms), min(end_ms, span.ends_ms)
+        if begin < end:
+            parts.append(store.not_good([span.series], begin, end, limit=MOST_DOUBTS))
+    found = concatenate(parts)
+    numbers = found.select(np.isfinite(found.value))
+    return numbers.select(np.argsort(numbers.ts_ms, kind="stable"))
+
+
+def _doubts(some: Readings, drawn: Float64s, together_ms: int) -> list[dict[str, Any]]:
+    """Return the marks of a line: readings of one quality that stand too close to be told apart are one.
+
+    ``y`` is where a mark stands: a value far beyond what is drawn, as bad ones are, must not flatten the curve.
+    """
+    if not len(some):
+        return []
+    words, reasons = quality.words(some.flags), quality.reasons(some.flags)
+    begins = np.ones(len(some), np.bool_)
+    begins[1:] = (np.diff(some.ts_ms) > together_ms) | (words[1:] != words[:-1]) | (reasons[1:] != reasons[:-1])
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], len(some)) - 1
+    at = np.clip(some.value, drawn.min(), drawn.max()) if len(drawn) else some.value
+    return [
+        {
+            "from": int(some.ts_ms[start]),
+            "to": int(some.ts_ms[end]),
+            "value": float(some.value[start]),
+            "y": float(at[start]),
+            "quality": words[start],
+            "reason": reasons[start],
+        }
+        for start, end in zip(starts[:MOST_SHOWN].tolist(), ends[:MOST_SHOWN].tolist(), strict=True)
+    ]
 
 
 def _peaks(curve: Curve) -> tuple[Int64s, Float64s]:

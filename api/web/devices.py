@@ -24,6 +24,7 @@ from kernel.errors import Conflict, FixwrightError, Invalid
 from kernel.settings import host_and_port
 from people import scope
 from people.scope import Viewer
+from telemetry import quality
 from telemetry.models import Series
 
 router = APIRouter()
@@ -181,6 +182,7 @@ def _page(
         ).where(IntakeCount.device_id == found.id, IntakeCount.hour > now - timedelta(days=1))
     ).one()
     bound = listing.bound_now(db, [found.id]).get(found.id)
+    described = types.metrics(db, found.company_id, [bound.asset.type_id])[bound.asset.type_id] if bound else {}
     is_rejected = db.scalar(
         select(RejectedMessage.id)
         .where(RejectedMessage.device_key == found.key, RejectedMessage.replayed_at.is_(None))
@@ -192,7 +194,7 @@ def _page(
         status=422 if errors else 200,
         device=found,
         bound=bound,
-        described=types.metrics(db, found.company_id, [bound.asset.type_id])[bound.asset.type_id] if bound else {},
+        described=described,
         history=v1.history(db, viewer, found),
         gateway=db.get(Device, found.gateway_id) if found.gateway_id else None,
         values=[
@@ -200,7 +202,8 @@ def _page(
                 metric,
                 readings.value_of(latest[number]),
                 clock.from_ms(latest[number].ts_ms),
-                readings.quality_of(latest[number].flags),
+                readings.quality_of(latest[number], described.get(metric), clock.to_ms(now)),
+                quality.reason(latest[number].flags),
             )
             for number, metric in series.items()
             if number in latest

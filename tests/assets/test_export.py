@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import export
 from assets.export import Wanted
-from assets.models import Export
+from assets.models import Export, Metric
 from kernel import clock, db
 from kernel.errors import Invalid, NotFound
 from kernel.models import AuditEntry
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
-from telemetry.readings import Flag, Readings
+from telemetry.readings import Flag, Readings, with_sent
 from tests import factories
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -97,6 +97,33 @@ def test_TEL_8_a_csv_states_the_zone_keeps_digits_and_defuses_formulas(
     assert {(one["asset"], one["asset_name"], one["unit"]) for one in rows} == {("P-1", "'=cmd|'/C calc'!A0", "°C")}
 
 
+def test_TEL_4_TEL_6_an_export_holds_both_units_the_quality_and_what_makes_it_uncertain(
+    database: sessionmaker[Session], store: DuckDbStore, press: dict[str, int], tmp_path: Path
+) -> None:
+    with db.transaction(database) as session:
+        (metric,) = session.scalars(select(Metric).where(Metric.key == "temperature"))
+        metric.sent_unit = "°F"
+    sent = Readings.of(
+        [press["temperature"]] * 4,
+        [T0 + n for n in range(1, 5)],
+        [100.0, 20.0, 21.0, 22.0],
+        flags=[Flag.BAD, Flag.STUCK | Flag.CLOCK, Flag.CLOCK, Flag.UNCERTAIN],
+    )
+    # The third was converted when the metric was sent in kelvin: that it was 294.15 °F would be a lie.
+    store.write(with_sent(sent, [212.0, 68.0, 294.15, NAN]))
+    path, _ = exported(database, store, press, tmp_path / "out", metrics=["temperature"])
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:5]
+    names = ("value", "unit", "quality", "reason", "original", "original_unit")
+    assert [tuple(one[name] for name in names) for one in rows] == [
+        ("21.5", "°C", "good", "", "", ""),
+        ("100.0", "°C", "bad", "", "212.0", "°F"),
+        ("20.0", "°C", "uncertain", "stuck", "68.0", "°F"),
+        ("21.0", "°C", "uncertain", "clock", "294.15", ""),
+        ("22.0", "°C", "uncertain", "", "", ""),
+    ]
+
+
 def test_TEL_8_a_cell_that_looks_like_a_formula_opens_as_text(
     database: sessionmaker[Session], store: DuckDbStore, press: dict[str, int], tmp_path: Path
 ) -> None:
@@ -129,7 +156,8 @@ def test_buckets_are_exported_by_the_clock_of_the_zone(
     with path.open(newline="", encoding="utf-8") as file:
         (day,) = csv.DictReader(file)
     assert (day["time"], day["end"]) == ("2026-10-25T00:00:00.000+02:00", "2026-10-26T00:00:00.000")
-    assert (day["count"], day["min"], row.rows) == ("3", "-3.0", 1)
+    # The bad one is in no bucket.
+    assert (day["count"], day["min"], row.rows) == ("2", "21.5", 1)
 
 
 def test_TEL_8_the_audit_row_holds_user_filter_and_count(

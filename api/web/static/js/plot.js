@@ -2,7 +2,8 @@
 // million points never travel, and adds what is new at the end when the page says "live".
 //
 //   GET <src>?from=<ms>&to=<ms>&points=<n>  →  { from, to,
-//     series: [{ name, unit, kind: "line"|"step", points: [[ms, value|null], …] }],
+//     series: [{ name, unit, kind: "line"|"step", points: [[ms, value|null], …],
+//                doubts: [{ from, to, value, y, quality: "bad"|"uncertain", reason: "stuck"|"clock"|null }] }],
 //     limits: [{ label, value, severity }],  marks: [{ from, to|null, label, severity, href }] }
 //
 // The chart is told that all times are UTC and gets wall time: it knows no zone but the browser's.
@@ -15,6 +16,12 @@ const FEWEST_POINTS = 200;
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const severityColour = (severity) => token(`--fw-${severity === "minor" ? "minor-edge" : severity || "info"}`);
+
+// A reading between two gaps is a line of no length: it is drawn as a dot, so that it is seen.
+const withDots = (points) => points.map(([at, value], index) => {
+  const alone = value !== null && (points[index - 1]?.[1] ?? null) === null && (points[index + 1]?.[1] ?? null) === null;
+  return alone ? { value: [toWall(at), value], symbol: "circle" } : [toWall(at), value];
+});
 
 class Plot {
   constructor(figure, echarts) {
@@ -71,7 +78,7 @@ class Plot {
     this.data = data;
     this.whole ??= { from: data.from, to: data.to };
     if (!data.series.some((one) => one.points.length)) {
-      this.say(this.words.empty);
+      this.say(data.series.some((one) => one.doubts?.length) ? this.words.onlyBad : this.words.empty);
       return;
     }
     if (!this.chart) this.create();
@@ -109,14 +116,18 @@ class Plot {
     const last = Math.max(...this.data.series.map((one) => one.points.at(-1)?.[0] ?? 0)) || this.whole.from;
     const zoom = this.chart?.getOption().dataZoom[0];
     if (zoom && fromWall(zoom.endValue) < last) return;
-    const fresh = await this.load({ from: last + 1, to: Date.now() }).catch(() => null);
-    if (!fresh?.series.some((one) => one.points.length)) return;
+    // From the last reading of each curve on, so that a gap before the first new one is seen.
+    const from = Math.min(...this.data.series.map((one) => one.points.at(-1)?.[0] ?? last));
+    const fresh = await this.load({ from, to: Date.now() }).catch(() => null);
+    if (!fresh?.series.some((one) => one.points.some(([at]) => at > last) || one.doubts?.some((doubt) => doubt.to > last))) return;
     const shift = Math.max(0, Date.now() - this.whole.to);
     this.whole = { from: this.whole.from + shift, to: this.whole.to + shift };
     const known = new Map(this.data.series.map((one) => [one.name, one]));
+    const joined = (before, after, at) => [...(before ?? []).filter((one) => at(one) < from), ...(after ?? [])].filter((one) => at(one) >= this.whole.from);
     const series = fresh.series.map((one) => ({
       ...one,
-      points: [...(known.get(one.name)?.points ?? []), ...one.points].filter(([at]) => at >= this.whole.from),
+      points: joined(known.get(one.name)?.points, one.points, ([at]) => at),
+      doubts: joined(known.get(one.name)?.doubts, one.doubts, (doubt) => doubt.from),
     }));
     this.say("");
     this.show({ ...this.data, series, limits: fresh.limits ?? this.data.limits, marks: this.data.marks });
@@ -147,15 +158,18 @@ class Plot {
         { type: "slider", filterMode: "none", height: 18, bottom: 8, showDataShadow: false, showDetail: false, brushSelect: false, borderColor: line, fillerColor: token("--fw-press"), handleStyle: { color: soft } },
       ],
       series: data.series.map((one, index) => ({
-        type: "line", name: one.name, data: one.points.map(([at, value]) => [toWall(at), value]), yAxisIndex: Math.max(0, units.indexOf(one.unit ?? "")),
-        step: one.kind === "step" ? "end" : false, showSymbol: one.points.length < 2, symbolSize: 5, lineStyle: { width: 1.6 }, connectNulls: false,
-        ...(index ? {} : this.notes(data, ink)),
+        type: "line", name: one.name, data: withDots(one.points), yAxisIndex: Math.max(0, units.indexOf(one.unit ?? "")),
+        step: one.kind === "step" ? "end" : false, showSymbol: true, showAllSymbol: true, symbol: "none", symbolSize: 5, lineStyle: { width: 1.6 }, connectNulls: false,
+        ...this.notes(index ? { ...data, limits: [], marks: [] } : data, ink, one),
       })),
     };
   }
 
   // Only the newest alarm and the newest order are named where they stand; names of all would lie upon each other.
-  notes(data, ink) {
+  notes(data, ink, series) {
+    const doubts = series.doubts ?? [];
+    const colour = (doubt) => token(doubt.quality === "bad" ? "--fw-critical" : "--fw-minor-edge");
+    const word = (doubt) => this.words[doubt.reason] ?? this.words[doubt.quality];
     const newestFirst = (data.marks ?? []).toSorted((one, other) => other.from - one.from);
     const spans = newestFirst.filter((mark) => mark.to);
     const instants = newestFirst.filter((mark) => !mark.to);
@@ -177,11 +191,22 @@ class Plot {
           })),
         ],
       },
+      // What is not good is marked on its curve; a value far outside stands at the edge and is named when touched.
+      markPoint: {
+        data: doubts.filter((one) => one.to === one.from).map((one) => ({
+          coord: [toWall(one.from), one.y], symbol: one.quality === "bad" ? "diamond" : "circle", symbolSize: 9,
+          itemStyle: { color: colour(one), borderColor: token("--fw-surface"), borderWidth: 1 }, label: { show: false },
+          emphasis: { label: { show: true, formatter: `${one.value} · ${word(one)}`, color: ink, position: "top", fontSize: 11 } },
+        })),
+      },
       markArea: {
-        data: spans.map((mark, index) => [
+        data: doubts.filter((one) => one.to > one.from).map((one) => [
+          { xAxis: toWall(one.from), name: word(one), itemStyle: { color: colour(one), opacity: 0.14 }, label: { show: true, formatter: word(one), color: ink, fontSize: 11, position: "insideBottom" } },
+          { xAxis: toWall(one.to) },
+        ]).concat(spans.map((mark, index) => [
           { xAxis: toWall(mark.from), name: mark.label, href: mark.href, itemStyle: { color: severityColour(mark.severity), opacity: 0.12 }, label: { ...name(mark, index), position: "insideTopLeft" }, emphasis: { label: { show: true } } },
           { xAxis: toWall(mark.to) },
-        ]),
+        ])),
       },
     };
   }
