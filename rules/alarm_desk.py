@@ -5,17 +5,20 @@ The desk holds what is open and what has cleared without anybody having taken no
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from sqlalchemy import ColumnExpressionArgument, Select, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from assets.models import Asset
 from people import scope
 from people.scope import Viewer
+from rules import alarm_figures, bad_actors
 from rules.models import Alarm, AlarmEntry
 from rules.rollup import RANK
 
 MOST_LINES = 500
+LONG_AGO, FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 STATES = ("listed", "open", "cleared", "all")
 
 
@@ -24,7 +27,8 @@ class Wanted:
     """A filter of alarms; what is None or empty does not filter.
 
     ``state``: *listed* (open, or cleared and not acknowledged), *open*, *cleared* or *all*. ``within`` takes an
-    asset with all its parts.
+    asset with all its parts, ``unit_id`` an org unit with all below it. ``since`` and ``until`` bound when an alarm was
+    noticed here.
     """
 
     state: str = "listed"
@@ -36,6 +40,12 @@ class Wanted:
     type_key: str | None = None
     text: str = ""
     ids: Sequence[int] | None = None
+    subject: str | None = None
+    unit_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str | None = None
+    """One of ``bad_actors.KINDS``: what of a period is behind a figure."""
 
     def of(self, ids: Sequence[int]) -> "Wanted":
         """Return the same filter over some alarms alone."""
@@ -83,6 +93,32 @@ def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Co
         yield Alarm.id.in_(wanted.ids)
     if wanted.is_acknowledged is not None:
         yield Alarm.is_acknowledged if wanted.is_acknowledged else ~Alarm.is_acknowledged
+    yield from _of_place(session, viewer, wanted)
+    yield from _of_period(wanted)
+    for column, value in (
+        (Alarm.severity, wanted.severity),
+        (Alarm.device_id, wanted.device_id),
+        (Alarm.type_key, wanted.type_key),
+        (Alarm.subject, wanted.subject),
+    ):
+        if value is not None:
+            yield column == value
+    if wanted.text:
+        yield _saying(wanted.text)
+
+
+def _saying(words: str) -> ColumnElement[bool]:
+    on_assets = select(Asset.id).where(
+        or_(*(name.icontains(words, autoescape=True) for name in (Asset.code, Asset.name, Asset.name_zh)))
+    )
+    return or_(
+        Alarm.message.icontains(words, autoescape=True),
+        Alarm.type_key.icontains(words, autoescape=True),
+        Alarm.asset_id.in_(on_assets),
+    )
+
+
+def _of_place(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[ColumnElement[bool]]:
     if wanted.within is not None:
         path = session.scalar(
             select(Asset.path).where(Asset.id == wanted.within, scope.visible(Asset, viewer, "alarms.read"))
@@ -91,28 +127,24 @@ def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Co
         yield Alarm.asset_id.in_(below)
     if wanted.site_id is not None:
         yield Alarm.asset_id.in_(select(Asset.id).where(Asset.site_id == wanted.site_id))
-    for column, value in (
-        (Alarm.severity, wanted.severity),
-        (Alarm.device_id, wanted.device_id),
-        (Alarm.type_key, wanted.type_key),
-    ):
-        if value is not None:
-            yield column == value
-    if wanted.text:
-        yield or_(
-            Alarm.message.icontains(wanted.text, autoescape=True),
-            Alarm.type_key.icontains(wanted.text, autoescape=True),
-            Alarm.asset_id.in_(
-                select(Asset.id).where(
-                    or_(
-                        *(
-                            name.icontains(wanted.text, autoescape=True)
-                            for name in (Asset.code, Asset.name, Asset.name_zh)
-                        )
-                    )
-                )
-            ),
-        )
+    if wanted.unit_id is not None:
+        yield alarm_figures.within(viewer, wanted.unit_id)[-1]
+
+
+def _of_period(wanted: Wanted) -> Iterable[ColumnElement[bool]]:
+    start, end = wanted.since or LONG_AGO, wanted.until or FAR_AHEAD
+    if wanted.actor == "stale":
+        # What stood at the end of a period may have begun long before it.
+        yield bad_actors.stale(end)
+        return
+    if wanted.since is not None:
+        yield Alarm.detected_at >= start
+    if wanted.until is not None:
+        yield Alarm.detected_at < end
+    if wanted.actor == "fleeting":
+        yield bad_actors.fleeting()
+    elif wanted.actor == "chattering":
+        yield bad_actors.chattering(start, end)
 
 
 def open_by_severity(session: Session, viewer: Viewer) -> dict[str, int]:

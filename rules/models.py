@@ -173,6 +173,9 @@ class Alarm(Scoped, Row):
         Index("ix_alarm_latest", "subject", "type_key", "id"),
         Index("ix_alarm_asset", "asset_id", "id"),
         Index("ix_alarm_device", "device_id", "id"),
+        # Of what a period's figures are made, and what stood at its end.
+        Index("ix_alarm_detected", "detected_at"),
+        Index("ix_alarm_ended", "ended_at"),
         CheckConstraint("severity IN ('critical', 'major', 'minor', 'warning', 'info')", name="severity"),
     )
 

@@ -7,6 +7,8 @@ from fastapi import APIRouter
 from api import idempotency
 
 NOUNS: tuple[str, ...] = (
+    # Before the address of one alarm, which is whatever stands behind "/alarms/".
+    "alarm_figures",
     "alarms",
     "applications",
     "assets",

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -117,6 +117,15 @@ class Filter(BaseModel):
     device: int | None = None
     site: int | None = None
     type: str | None = Field(None, max_length=80, description="An alarm type's key, or a device's code.")
+    subject: str | None = Field(
+        None, max_length=40, description="``asset:12`` or ``device:7``; its parts do not count."
+    )
+    unit: int | None = Field(None, description="An org unit with all below it.")
+    since: AwareDatetime | None = Field(None, description="Noticed here then or later.")
+    until: AwareDatetime | None = Field(None, description="Noticed here earlier.")
+    behind: Literal["fleeting", "stale", "chattering"] | None = Field(
+        None, description="Those of the period that a figure counts."
+    )
     q: str = Field("", max_length=100, description="A part of the message, the type, the asset's code or name.")
     sort: Literal["severity", "-id"] = "severity"
     limit: paging.Limit = 100
@@ -132,6 +141,11 @@ class Filter(BaseModel):
             device_id=self.device,
             site_id=self.site,
             type_key=self.type,
+            subject=self.subject,
+            unit_id=self.unit,
+            since=self.since,
+            until=self.until or (clock.now() if self.behind == "stale" else None),
+            actor=self.behind,
             text=self.q.strip(),
         )
 

@@ -8,6 +8,7 @@ FEATURES: tuple[str, ...] = (
     "account",
     # Before the page of one alarm, whose address is whatever stands behind "/alarms/".
     "alarm_desk",
+    "alarm_figures",
     "alarms",
     "applications",
     "asset_forms",

@@ -5,6 +5,7 @@ of those alarms alone (``static/js/desk.js``). Without JavaScript it is a plain 
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -23,7 +24,7 @@ from kernel.errors import FixwrightError
 from maintenance.orders.models import Order
 from people import scope, views
 from people.scope import Viewer
-from rules import alarm_desk, rollup
+from rules import alarm_desk, bad_actors, rollup
 from rules.models import SEVERITIES, Alarm
 
 router = APIRouter()
@@ -45,6 +46,11 @@ class Asked(BaseModel):
     type: str = ""
     ack: str = ""
     q: str = ""
+    subject: str = ""
+    unit: str = ""
+    since: str = ""
+    until: str = ""
+    behind: str = ""
     after: str = ""
 
     @property
@@ -55,7 +61,18 @@ class Asked(BaseModel):
     @property
     def is_filtered(self) -> bool:
         """Whether anything is left out by choice."""
-        return any((self.severity, self.site, self.asset, self.device, self.type, self.ack, self.q))
+        chosen = (self.severity, self.site, self.asset, self.device, self.type, self.ack, self.q)
+        return any(chosen) or self.is_of_figure
+
+    @property
+    def is_of_figure(self) -> bool:
+        """Whether what is behind a figure is asked for."""
+        return any((self.subject, self.unit, self.since, self.until, self.behind))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The filter as parameters of an address, without the page."""
+        return {name: str(value) for name, value in self if name in Asked.model_fields and name != "after"}
 
     def filter(self) -> v1.Filter:
         """Return the filter of the query.
@@ -63,7 +80,10 @@ class Asked(BaseModel):
         Raises:
             Invalid: a field holds what the form cannot send.
         """
-        wanted: dict[str, Any] = {"severity": self.severity if self.severity in SEVERITIES else None}
+        wanted: dict[str, Any] = {
+            "severity": self.severity if self.severity in SEVERITIES else None,
+            "behind": self.behind if self.behind in bad_actors.KINDS else None,
+        }
         return v1.Filter(
             state="all" if self.is_history else "listed",
             **wanted,
@@ -72,6 +92,10 @@ class Asked(BaseModel):
             device=forms.whole(self.device, "device"),
             site=forms.whole(self.site, "site"),
             type=self.type.strip()[:80] or None,
+            subject=self.subject[:40] or None,
+            unit=forms.whole(self.unit, "unit"),
+            since=forms.moment(self.since, "since", UTC),
+            until=forms.moment(self.until, "until", UTC),
             q=self.q.strip()[:100],
             sort="-id" if self.is_history else "severity",
             limit=A_PAGE,
@@ -156,6 +180,9 @@ def _head(request: Request, db: Session, viewer: Viewer, asked: Asked) -> dict[s
         "sites": forms.options(listing.sites(db, viewer), request.state.language),
         "asset": scope.find(db, Asset, asset_id, viewer, "assets.read") if asset_id else None,
         "is_filtered": asked.is_filtered,
+        "kept": asked.parameters
+        | dict.fromkeys(("q", "site", "ack"), "")
+        | {"state": "all" if asked.is_history else ""},
         "views": views.of(db, viewer, PLACE),
         "asked_query": views.plain(str(request.query_params)),
     }

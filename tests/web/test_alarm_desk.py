@@ -293,10 +293,49 @@ def test_the_desk_and_its_map_are_accessible_and_fit_their_window(
         for name, where in (("harbour", (31.2, 121.5)), ("mill", (53.5, 10.0))):
             company.sites[name].latitude, company.sites[name].longitude = where
             session.merge(company.sites[name])
-    for path in ("/alarms?severity=major", "/alarms?state=all", "/alarms/map"):
+    for path in ("/alarms?severity=major", "/alarms/figures", "/alarms/map"):
         page = opened(path, size=size, language=language, theme=theme)
         page.wait_for_load_state("networkidle")
         if path.endswith("map"):
             expect(page.locator(".fw-map-pin")).to_have_count(2)
         assert browser.faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+
+
+# Figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_ALM_13_every_figure_leads_to_as_many_alarms_as_it_says_and_to_what_is_counted(
+    client_of: ClientOf, company: Company, database: sessionmaker[Session]
+) -> None:
+    now = clock.now()
+    with db.transaction(database) as session:
+        machine = factories.asset(session, company, "mill", name="Kiln")
+        for number in range(13):
+            at = now - timedelta(hours=30, seconds=number)
+            factories.alarm(
+                session, machine, raised_at=at, detected_at=at, announced_at=at, ended_at=at + timedelta(seconds=20),
+                is_active=False, severity="minor", origin="device",
+            )  # fmt: skip
+        old = now - timedelta(days=2)
+        factories.alarm(session, machine, raised_at=old, detected_at=old, announced_at=old)
+    client, elsewhere = client_of(), client_of("dispatcher", "quarry")
+    page = client.get("/alarms/figures?days=7").text
+    assert page.count("What is counted") >= 8
+    for behind, count in (("fleeting", 13), ("stale", 1)):
+        href = re.search(rf'href="([^"]*behind={behind}[^"]*)"', page)
+        assert href is not None
+        assert client.get(href[1].replace("&amp;", "&")).text.count('<li class="fw-alarm ') == count
+    told = client.get("/api/v1/alarms/figures").json()
+    assert (told["announced"], told["peak"], told["fleeting"], told["stale"]) == (14, 13, 13, 1)
+    assert [flood["alarms"] for flood in told["floods"]] == [13]
+    assert [desk["unit_id"] for desk in told["desks"]] == [company.units["mill"].id]
+    assert told["priorities"]["high"] == pytest.approx(100 / 14)
+    listed = client.get("/api/v1/alarms", params={"state": "all", "behind": "fleeting", "since": told["from"]}).json()
+    assert len(listed["items"]) == 13
+    assert elsewhere.get("/api/v1/alarms/figures").json()["announced"] == 0
+    unit = company.units["mill"].id
+    assert elsewhere.get("/api/v1/alarms/figures", params={"unit": unit}).status_code == 404
+    assert elsewhere.get("/alarms/figures", params={"unit": unit}).status_code == 404
+    long = client.get("/api/v1/alarms/figures", params={"from": "2020-01-01", "to": "2026-01-01"})
+    assert long.status_code == 422

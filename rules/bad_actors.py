@@ -1,0 +1,47 @@
+"""Alarms that say more about their rule than about the machine: fleeting, stale, chattering (EEMUA 191, ISA-18.2).
+
+Each is a condition for a query of ``Alarm``, so that a figure and the list of alarms behind it are the same.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy.orm import aliased
+
+from rules.models import Alarm
+
+FLEETING: Final = timedelta(minutes=1)
+STALE: Final = timedelta(hours=24)
+CHATTER_PAIRS: Final = 3
+CHATTER_WITHIN: Final = timedelta(minutes=1)
+KINDS: Final = ("fleeting", "stale", "chattering")
+
+
+def fleeting() -> ColumnElement[bool]:
+    """Return the condition of alarms that were over within a minute: nobody could have done anything."""
+    return Alarm.ended_at - Alarm.raised_at < FLEETING
+
+
+def stale(at: datetime) -> ColumnElement[bool]:
+    """Return the condition of alarms that had stood for more than a day at an instant."""
+    return (Alarm.raised_at < at - STALE) & or_(Alarm.ended_at.is_(None), Alarm.ended_at > at)
+
+
+def chattering(start: datetime, end: datetime) -> ColumnElement[bool]:
+    """Return the condition of alarms noticed in a period with which three raise-clear pairs fell within a minute."""
+    return Alarm.id.in_(_third_in_a_minute(start, end))
+
+
+def _third_in_a_minute(start: datetime, end: datetime) -> Select[int]:
+    one = aliased(Alarm)
+    # The pairs before may lie outside of the period by as much as they may lie apart.
+    earlier = func.lag(one.raised_at, CHATTER_PAIRS - 1).over(
+        partition_by=(one.subject, one.type_key), order_by=(one.raised_at, one.id)
+    )
+    pairs = (
+        select(one.id, one.detected_at, one.ended_at, earlier.label("first_at"))
+        .where(one.detected_at >= start - CHATTER_WITHIN, one.detected_at < end, one.ended_at.is_not(None))
+        .subquery()
+    )
+    return select(pairs.c.id).where(pairs.c.ended_at - pairs.c.first_at <= CHATTER_WITHIN, pairs.c.detected_at >= start)
