@@ -44,6 +44,8 @@ class Wanted:
     unit_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_announced: bool = False
+    """Whether those are left out that nobody was told of."""
     actor: str | None = None
     """One of ``bad_actors.KINDS``: what of a period is behind a figure."""
 
@@ -133,6 +135,8 @@ def _of_place(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Colu
 
 def _of_period(wanted: Wanted) -> Iterable[ColumnElement[bool]]:
     start, end = wanted.since or LONG_AGO, wanted.until or FAR_AHEAD
+    if wanted.is_announced:
+        yield Alarm.announced_at.is_not(None)
     if wanted.actor == "stale":
         # What stood at the end of a period may have begun long before it.
         yield bad_actors.stale(end)

@@ -95,7 +95,7 @@ class Figures:
 def measure(session: Session, viewer: Viewer, start: datetime, end: datetime, *, unit_id: int | None = None) -> Figures:
     """Return the figures of a period, which must not be empty."""
     desk = within(viewer, unit_id)
-    period = (*desk, Alarm.detected_at >= start, Alarm.detected_at < end)
+    period = announced_within(desk, start, end)
     by_unit, severities = _counted(session, period, start)
     everything: Counter[int] = Counter()
     for counts in by_unit.values():
@@ -116,7 +116,7 @@ def measure(session: Session, viewer: Viewer, start: datetime, end: datetime, *,
             for priority, of in PRIORITIES.items()
         },
         fleeting=_count(session, *period, bad_actors.fleeting()),
-        stale=_count(session, *desk, bad_actors.stale(end)),
+        stale=_count(session, *desk, Alarm.announced_at.is_not(None), bad_actors.stale(end)),
         chattering=_count(session, *period, bad_actors.chattering(start, end)),
         reaction=_reaction(session, period),
     )
@@ -129,6 +129,16 @@ def within(viewer: Viewer, unit_id: int | None) -> tuple[ColumnElement[bool], ..
         return (sight,)
     path = select(OrgUnit.path).where(OrgUnit.id == unit_id).scalar_subquery()
     return sight, Alarm.unit_id.in_(select(OrgUnit.id).where(OrgUnit.path.startswith(path)))
+
+
+def announced_within(
+    desk: Sequence[ColumnElement[bool]], start: datetime, end: datetime
+) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of the alarms of a period that people were told of, then or later.
+
+    Each counts once, at the moment it was noticed here: that it was repeated or announced again makes it no second.
+    """
+    return *desk, Alarm.detected_at >= start, Alarm.detected_at < end, Alarm.announced_at.is_not(None)
 
 
 def _counted(
@@ -209,9 +219,7 @@ def spread(
     """Return how many alarms each stretch of a period had, of one width, in order."""
     stretch = func.date_bin(width, Alarm.detected_at, start)
     rows = session.execute(
-        select(stretch, func.count())
-        .where(*within(viewer, unit_id), Alarm.detected_at >= start, Alarm.detected_at < end)
-        .group_by(stretch)
+        select(stretch, func.count()).where(*announced_within(within(viewer, unit_id), start, end)).group_by(stretch)
     )
     counts = [0] * max(1, round((end - start) / width))
     for at, number in rows:

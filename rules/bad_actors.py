@@ -9,12 +9,14 @@ from typing import Final
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import aliased
 
-from rules.models import Alarm
+from rules.models import Alarm, AlarmEntry
 
 FLEETING: Final = timedelta(minutes=1)
 STALE: Final = timedelta(hours=24)
 CHATTER_PAIRS: Final = 3
 CHATTER_WITHIN: Final = timedelta(minutes=1)
+FLAGGED: Final = "flagged"
+"""The kind of the line in an alarm's history that says so."""
 KINDS: Final = ("fleeting", "stale", "chattering")
 
 
@@ -29,8 +31,15 @@ def stale(at: datetime) -> ColumnElement[bool]:
 
 
 def chattering(start: datetime, end: datetime) -> ColumnElement[bool]:
-    """Return the condition of alarms noticed in a period with which three raise-clear pairs fell within a minute."""
-    return Alarm.id.in_(_third_in_a_minute(start, end))
+    """Return the condition of alarms noticed in a period that chattered.
+
+    Those that were flagged so when their fault was raised for the third time, and stood as one from then on; and
+    those with which three raise-clear pairs fell within a minute.
+    """
+    flagged = select(AlarmEntry.alarm_id).where(
+        AlarmEntry.kind == FLAGGED, AlarmEntry.at >= start, AlarmEntry.detail["flag"].astext == "chattering"
+    )
+    return or_(Alarm.id.in_(_third_in_a_minute(start, end)), Alarm.id.in_(flagged))
 
 
 def _third_in_a_minute(start: datetime, end: datetime) -> Select[int]:

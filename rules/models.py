@@ -260,6 +260,7 @@ class AlarmEntry(Row):
     """One line of an alarm's history: a change of state or a comment."""
 
     __tablename__ = "alarm_entry"
+    __table_args__ = (Index("ix_alarm_entry_flagged", "at", postgresql_where=text("kind = 'flagged'")),)
 
     id: Mapped[Id]
     alarm_id: Mapped[int] = mapped_column(ForeignKey("alarm.id"), index=True)

@@ -124,6 +124,7 @@ def _over(
         "began_at": at,
         "raised_at": at,
         "detected_at": at + timedelta(milliseconds=400),
+        "announced_at": at + timedelta(milliseconds=400),
         "last_seen_at": at + lasts,
         "ended_at": at + lasts,
         "cleared_at": at + lasts + timedelta(milliseconds=400),

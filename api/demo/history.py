@@ -250,6 +250,7 @@ def _alarm(past: Past, story: Story, asset: Asset, began: datetime, ended: datet
         began_at=began - timedelta(seconds=10),
         raised_at=began,
         detected_at=began,
+        announced_at=began,
         last_seen_at=ended,
         ended_at=ended + timedelta(minutes=8),
         cleared_at=ended + timedelta(minutes=8),

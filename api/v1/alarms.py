@@ -123,6 +123,7 @@ class Filter(BaseModel):
     unit: int | None = Field(None, description="An org unit with all below it.")
     since: AwareDatetime | None = Field(None, description="Noticed here then or later.")
     until: AwareDatetime | None = Field(None, description="Noticed here earlier.")
+    announced: bool = Field(False, description="Leave out what nobody was told of.")
     behind: Literal["fleeting", "stale", "chattering"] | None = Field(
         None, description="Those of the period that a figure counts."
     )
@@ -145,6 +146,7 @@ class Filter(BaseModel):
             unit_id=self.unit,
             since=self.since,
             until=self.until or (clock.now() if self.behind == "stale" else None),
+            is_announced=self.announced,
             actor=self.behind,
             text=self.q.strip(),
         )

@@ -51,6 +51,7 @@ class Asked(BaseModel):
     since: str = ""
     until: str = ""
     behind: str = ""
+    announced: str = ""
     after: str = ""
 
     @property
@@ -67,7 +68,7 @@ class Asked(BaseModel):
     @property
     def is_of_figure(self) -> bool:
         """Whether what is behind a figure is asked for."""
-        return any((self.subject, self.unit, self.since, self.until, self.behind))
+        return any((self.subject, self.unit, self.since, self.until, self.behind, self.announced))
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -96,6 +97,7 @@ class Asked(BaseModel):
             unit=forms.whole(self.unit, "unit"),
             since=forms.moment(self.since, "since", UTC),
             until=forms.moment(self.until, "until", UTC),
+            announced=bool(self.announced),
             q=self.q.strip()[:100],
             sort="-id" if self.is_history else "severity",
             limit=A_PAGE,

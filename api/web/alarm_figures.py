@@ -61,7 +61,7 @@ def figures(
         aim=alarm_figures.AIM,
         of_priority=alarm_figures.PRIORITIES,
         floods=sorted(found.load.floods, key=lambda one: -one.alarms)[:MOST_FLOODS],
-        behind={"since": start.isoformat(), "until": end.isoformat(), "state": "all", "unit": chosen},
+        behind={"since": start.isoformat(), "until": end.isoformat(), "state": "all", "unit": chosen, "announced": 1},
         span=flood.SPAN,
         flood=flood,
         trend=_trend(db, viewer, found, chosen),
