@@ -11,7 +11,7 @@ same transitions and running states; a deadband that has aged out unseen may be 
 
 import dataclasses
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -258,6 +258,46 @@ class Engine:
         machine.clear_by_hand(now_ms)
         return self._outcome(list(machine.transitions), [self._update(slot, machine, now_ms)])
 
+    def clock_of(self, instance_id: int, now_ms: int) -> int | None:
+        """Return the event clock of an instance (A7), None where it is unknown."""
+        if instance_id not in self._slots:
+            return None
+        [(_, machine)] = self._machines(np.array([self._slots[instance_id]], np.intp))
+        return machine.values.event_clock(now_ms)
+
+    def correct(self, instance_id: int, state: State | None, now_ms: int) -> Outcome:
+        """Go on from the state that an instance's corrected history came to, on the values it holds (A18).
+
+        Raises:
+            errors.NotFound: there is no such instance.
+        """
+        if instance_id not in self._slots:
+            raise errors.NotFound("there is no such rule on this asset")
+        slot = self._slots[instance_id]
+        [(_, machine)] = self._machines(np.array([slot], np.intp), {} if state is None else {slot: state})
+        # As after a restart: what is not latched is left unknown, so that the first sample that helps is seen.
+        truths = machine.values.create_latches()
+        update = InstanceUpdate(
+            slot, machine.state(None, now_ms), is_steady=False, wake_ms=machine.wake_ms(), truths=truths
+        )
+        return self._outcome([], [update])
+
+    def late(self, series: Int64s, ts_ms: Int64s, limit_ms: int) -> tuple[dict[int, tuple[int, int]], int]:
+        """Return for each instance the first and last of some late samples, and how many are older than a limit.
+
+        Those are more than ``limit_ms`` older than the newest evaluated of their series, and left out.
+        """
+        slot = self._columns.slots_of(series)
+        young = (slot >= 0) & (ts_ms >= self._columns.series.mark_ms[slot] - limit_ms)
+        spans: dict[int, tuple[int, int]] = {}
+        which, at = expand(self._columns.watch_starts[slot[young]], self._columns.watch_starts[slot[young] + 1])
+        owners = self._columns.watches["owner"][self._columns.watch_order[at]]
+        numbers = self._columns.instances["id"][owners].tolist()
+        for number, one_ms in zip(numbers, ts_ms[young][which].tolist(), strict=True):
+            first_ms, last_ms = spans.get(number, (one_ms, one_ms))
+            spans[number] = min(first_ms, one_ms), max(last_ms, one_ms)
+        return spans, int(np.count_nonzero((slot >= 0) & ~young))
+
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, after the transaction that wrote it.
 
@@ -327,8 +367,9 @@ class Engine:
             transitions.append(updated)
             updates.append(InstanceUpdate(slot, state, is_steady=True, wake_ms=NEVER, truths=None))
 
-    def _machines(self, slots: Ints) -> Iterator[tuple[int, Machine]]:
-        """Set up machines for instances as they stand."""
+    def _machines(self, slots: Ints, states: Mapping[int, State] | None = None) -> Iterator[tuple[int, Machine]]:
+        """Set up machines for instances as they stand, or in other states."""
+        known = self._states if states is None else states
         which, at = self._columns.blocks(slots, "watches")
         watches = self._columns.watches[at]
         held = self._columns.series.of(watches["slot"])
@@ -339,7 +380,7 @@ class Engine:
         begin = 0
         for slot, number, end in zip(slots.tolist(), ids, ends, strict=True):
             block = slice(begin, end)
-            state = self._states.get(slot)
+            state = known.get(slot)
             at_ms = max(mark_ms[block])
             if at_ms == LONG_AGO and self._compiled[slot].is_timed:
                 at_ms = max(held_ms[block])

@@ -93,7 +93,7 @@ def replay(
     if not is_plain(plan):
         return _through_engine(instance, samples, until_ms, state, cleared_ms)
     columns = [samples.get(metric, NOTHING) for metric in plan.metrics]
-    hold_ms = [_hold_ms(instance, metric) for metric in plan.metrics]
+    hold_ms = [hold_of(instance, metric) for metric in plan.metrics]
     machine = _machine(instance, plan, hold_ms, state)
     tape = Tape(plan, columns, hold_ms)
     at = 0
@@ -131,7 +131,8 @@ def episodes(transitions: Iterable[Transition], after: State | None) -> tuple[Ep
     return tuple(found)
 
 
-def _hold_ms(instance: Instance, metric: str) -> int:
+def hold_of(instance: Instance, metric: str) -> int:
+    """Return for how long a sample of a metric speaks on an instance; 0 where it has no series."""
     watched = instance.metrics.get(metric)
     return 0 if watched is None else watched.hold_ms
 
@@ -288,7 +289,7 @@ def _through_engine(
 ) -> Replayed:
     """Do the same with an engine of its own, batch by batch."""
     names = instance.definition.metrics()
-    watched = {name: Watched(number, _hold_ms(instance, name)) for number, name in enumerate(names) if name in samples}
+    watched = {name: Watched(number, hold_of(instance, name)) for number, name in enumerate(names) if name in samples}
     engine = Engine()
     engine.install([replace(instance, metrics=watched)])
     if state is not None:

@@ -163,8 +163,8 @@ class Tape:
             for leaf in leaves:
                 known = self._plan.leaves[leaf]
                 if known.metric == metric:
-                    answers = _answers(known, one.value, is_gap) if is_create else _zones(known, one.value)
-                    changes |= answers[1:] != answers[:-1]
+                    told = answers(known, one.value, is_gap) if is_create else _zones(known, one.value)
+                    changes |= told[1:] != told[:-1]
             found.append(self._at[metric][:1])
             found.append(self._at[metric][1:][changes])
             # A value that stops speaking does so between two samples of its own.
@@ -179,17 +179,28 @@ class Tape:
         return min(turn, self.clear_turns[bisect_left(self.clear_turns, begin)]) if with_clear else turn
 
 
-def _answers(leaf: Leaf, value: Float64s, is_gap: Mask) -> Mask:
+def answers(leaf: Leaf, value: Float64s, is_gap: Mask) -> Mask:
     """Return what a comparison answers at each sample, its deadband and its gaps included (A8, A16)."""
     inside: Mask = (value >= leaf.low) & (value <= leaf.high)
     if not leaf.has_deadband:
         return inside
-    carries = ~inside & (value >= leaf.keep_low) & (value <= leaf.keep_high)
+    decided = np.where(carried(leaf, value, is_gap), 0, np.arange(len(value)))
+    told: Mask = inside[np.maximum.accumulate(decided)]
+    return told
+
+
+def carried(leaf: Leaf, value: Float64s, is_gap: Mask) -> Mask:
+    """Return at which samples a comparison keeps the answer of the sample before, which its deadband remembers."""
+    carries = in_band(leaf, value)
     carries[1:] &= ~is_gap
     carries[:1] = False
-    decided = np.where(carries, 0, np.arange(len(value)))
-    answers: Mask = inside[np.maximum.accumulate(decided)]
-    return answers
+    return carries
+
+
+def in_band(leaf: Leaf, value: Float64s) -> Mask:
+    """Return which values a comparison answers only out of what its deadband remembers."""
+    band: Mask = (value >= leaf.keep_low) & (value <= leaf.keep_high) & ((value < leaf.low) | (value > leaf.high))
+    return band
 
 
 def _zones(leaf: Leaf, value: Float64s) -> NDArray[np.int8]:
