@@ -55,6 +55,28 @@ class AlarmCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmFoundLate:
+    """Readings that came late show an alarm that is over; it is recorded, and nobody is called."""
+
+    alarm_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmAmended:
+    """Readings that came late show that an alarm began, was raised or ended at another time."""
+
+    alarm_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmQuestioned:
+    """Readings that came late no longer support an alarm, or support it again."""
+
+    alarm_id: int
+    is_supported: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmAcknowledged:
     """A person has taken note of an alarm."""
 

@@ -80,6 +80,27 @@ class RuleState(Row):
     state: Mapped[Json]
 
 
+class LateSpan(Row):
+    """Samples of a rule on an asset that came late and wait to be judged at their own time: from the first to the last.
+
+    ``since`` and ``until`` are device time. ``revision`` counts what was added, so that nothing that came while a
+    span was judged is forgotten with it.
+    """
+
+    __tablename__ = "late_span"
+    __table_args__ = (Index("ix_late_span_due", "due_at"),)
+
+    alarm_type_id: Mapped[int] = mapped_column(ForeignKey("alarm_type.id"), primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    revision: Mapped[int] = mapped_column(BigInteger, default=1)
+    noted_at: Mapped[datetime]
+    """When the first of it came; server time."""
+    due_at: Mapped[datetime]
+    """When it is judged: a moment after the last of it came."""
+
+
 class Backtest(Row):
     """A definition on its way over stored history: what was asked for, and how far it has come."""
 
@@ -211,6 +232,10 @@ class Alarm(Scoped, Row):
     evidence: Mapped[Json] = mapped_column(default=dict)
     """Frozen at the raise: samples, limits and where they came from, rule version."""
     previous_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
+    is_late: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Raised late: found in readings that came when it was over; nobody was told."""
+    is_unsupported: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Readings that came later no longer support it; left for a person."""
     is_latched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether a person must reset it once it has cleared."""
     is_shelved: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
