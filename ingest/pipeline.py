@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -37,6 +37,7 @@ from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
 from ingest.stuck import Seen, Stuck
 from kernel import clock, db, events, log
+from rules import late
 from rules.evaluation import Changes, Evaluator
 from rules.outcome import Outcome
 from telemetry import series
@@ -65,9 +66,10 @@ class Pipeline:
         *,
         patience: Patience | None = None,
         terms: fairuse.Terms | None = None,
+        late_limit: timedelta = late.LIMIT,
     ) -> None:
         self.registry = Registry()
-        self.rules = Evaluator()
+        self.rules = Evaluator(late_limit)
         self.patience = patience or Patience()
         self._sessions = sessions
         self._licence: Licence | None = None
@@ -357,7 +359,7 @@ class Pipeline:
 
         news: set[int] = set()
         is_shared = self._claims is not None
-        if is_shared or resolved.is_more_than_readings or outcome.transitions or outcome.states or replays:
+        if is_shared or resolved.is_more_than_readings or _says(outcome) or replays:
             news = self.patience.until_done(write, "database")
             crash.here("after_commit")
         self.rules.commit(outcome)
@@ -457,6 +459,35 @@ class Pipeline:
             self._settle(edited, now)
             self.rules.revisited()
 
+    # Late readings, judged at their own time -----------------------------------------------------------------------
+
+    def late_task(self, now: datetime) -> late.Task | None:
+        """Return a rule on an asset whose late readings are to be judged now; between two batches."""
+        with db.transaction(self._sessions) as session:
+            return next(iter(self.rules.late_tasks(session, now=now)), None)
+
+    def read_late(self, task: late.Task) -> late.History:
+        """Read the history it is judged by; beside the path."""
+        return late.read(self._sessions, self._store, task)
+
+    def judge_late(self, found: late.History, now: datetime) -> None:
+        """Judge it, with what was stored since, and write what comes of it; between two batches."""
+        found = late.catch_up(self._store, found)
+        try:
+            with self._settling() as session:
+                outcome = self.rules.judge_late(session, found, now=now)
+                crash.here("before_late_commit")
+        except Moved:
+            self._lose()
+            return
+        if outcome is not None:
+            self.rules.commit(outcome)
+
+    def put_off_late(self, task: late.Task, now: datetime) -> None:
+        """Try it again later, because it could not be judged."""
+        with self._writing() as session:
+            late.put_off(session, task, now=now)
+
     def see_who_was_not_born(self, now: datetime) -> None:
         """Take the Sparkplug devices offline that their node's new birth was not followed by."""
         missed = self._sparkplug.missed(now)
@@ -466,7 +497,7 @@ class Pipeline:
             self._sparkplug.given_up(missed)
 
     def _settle(self, outcome: Outcome, now: datetime) -> None:
-        if outcome.transitions or outcome.states:
+        if _says(outcome):
             with self._settling() as session:
                 self.rules.write(session, outcome, now=now)
         self.rules.commit(outcome)
@@ -531,6 +562,11 @@ class Pipeline:
         ((_, whole),) = self._resolver.kept(batch, [reject])
         with self._writing() as session:
             rejected.settle(session, [], [(number, whole)], now=clock.now())
+
+
+def _says(outcome: Outcome) -> bool:
+    """Return whether an outcome has anything to write."""
+    return bool(outcome.transitions or outcome.states or outcome.late_spans)
 
 
 def _part(batch: Batch, begin: int, end: int) -> Batch:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -38,6 +39,7 @@ from ingest.workers import Gauges, Member
 from kernel import clock, log
 from kernel.errors import Misconfigured, Unavailable
 from kernel.settings import Settings
+from rules import late
 from telemetry.store import TelemetryStore
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ TICK_S: Final = 0.25
 LOOK_S: Final = 0.5
 """How often changes are looked for; a revoked device must be cut off within two seconds."""
 COMPACT_EVERY_S: Final = 2.0
+LATE_EVERY_S: Final = 0.5
 EXPIRE_EVERY_S: Final = 6 * 3600.0
 BEAT_S: Final = 1.0
 GROUP_SESSION_S: Final = 30
@@ -95,7 +98,12 @@ class Ingest:
 
     def _begin_life(self) -> None:
         self._member = Member(self._sessions, self._settings.ingest_group or "")
-        self._pipeline = Pipeline(self._sessions, patience=self._patience, terms=fairuse.Terms.of(self._settings))
+        self._pipeline = Pipeline(
+            self._sessions,
+            patience=self._patience,
+            terms=fairuse.Terms.of(self._settings),
+            late_limit=timedelta(hours=self._settings.late_limit_h),
+        )
         self._doorway = Doorway(self._pipeline.registry, self._sessions, self._settings)
         self._belt = belt.Belt(self._pipeline)
 
@@ -475,6 +483,33 @@ class Ingest:
             await self._tending.round(clock.now())
             since = self._tending.listening_since
             await self._belt.between(lambda: self._pipeline.rules.listen_since(since))
+
+    async def _judge_late(self) -> None:
+        """Judge what came late, one rule on one asset after the other: read beside the path, settled on it."""
+        while True:
+            task = None
+            try:
+                task = await self._belt.between(lambda: self._pipeline.late_task(clock.now()))
+                if task is not None:
+                    await self._judge(task)
+                    continue
+            except TRANSIENT as error:
+                _log.warning("late readings wait", reason=type(error).__name__)
+            except Deposed:
+                return
+            except Exception as error:  # noqa: BLE001 - the edge of a task: logged, and it is tried again later
+                _log.error("late readings could not be judged", exc_info=error)
+            await asyncio.sleep(LATE_EVERY_S)
+
+    async def _judge(self, task: late.Task) -> None:
+        try:
+            found = await asyncio.to_thread(self._pipeline.read_late, task)
+            await self._belt.between(lambda: self._pipeline.judge_late(found, clock.now()))
+        except (*TRANSIENT, Deposed):
+            raise
+        except Exception:
+            await self._belt.between(lambda: self._pipeline.put_off_late(task, clock.now()))
+            raise
 
     async def _keep_house(self) -> None:
         """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""

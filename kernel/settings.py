@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     lag_alarm_s: float = Field(
         60, gt=0, description="Ingest is not well when messages wait longer than this to be stored, in seconds."
     )
+    late_limit_h: float = Field(
+        24, ge=0, le=8760, description="Readings later than this behind the newest are stored and judged by no rule."
+    )
     http_bind: Bind = Field("127.0.0.1:8000", description="Address of the web server.")
     intake_bind: BindOrNone = Field(
         None,

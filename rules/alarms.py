@@ -86,6 +86,20 @@ def amend(session: Session, amended: Sequence[Episode], *, now: datetime) -> Non
     _write(session, amended, now)
 
 
+def write_down(
+    session: Session,
+    ids: Sequence[int],
+    kind: str,
+    fault: Fault,
+    happening: tuple[type[Any], dict[str, Any]],
+    *,
+    now: datetime,
+) -> None:
+    """Write the same line into the history, trail and events of some alarms of one fault, whose rows say it already."""
+    line = episodes.Line(kind, fault.actor, {}, happening)
+    _tell(session, [Episode(fault, {}, id=one, is_new=False, lines=[line]) for one in ids], now)
+
+
 def acknowledge(session: Session, alarm: Alarm, *, by: str, now: datetime, comment: str = "") -> bool:
     """Note that a person has taken note; the first one's name stays. Return whether this was the first.
 

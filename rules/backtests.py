@@ -14,7 +14,6 @@ import msgspec
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import types
 from assets.models import Asset
 from kernel import audit, clock, db, log
 from kernel.db import Json
@@ -287,11 +286,12 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
     with db.transaction(sessions) as session:
         asset = session.get(Asset, asset_id)
         spans = [] if asset is None else history.spans_of(session, asset_id, plans.metrics)
-        described = {} if asset is None else types.metrics(session, asset.company_id, [asset.type_id])[asset.type_id]
+        described = history.described(session, asset_id)
         hold_ms = {metric: standing.held_for_ms(described.get(metric)) for metric in plans.metrics}
+        bad = {metric for metric, one in described.items() if one.uses_bad}
         known = session.get(RuleOverride, (plans.alarm_type_id, asset_id)) if plans.alarm_type_id else None
         patch = None if known is None else known.patch
-    samples = history.samples(store, spans, wanted.start_ms, wanted.end_ms)
+    samples = history.samples(store, spans, wanted.start_ms, wanted.end_ms, bad=bad)
     watched = {metric: Watched(number, hold_ms[metric]) for number, metric in enumerate(samples)}
     summaries: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []

@@ -263,7 +263,7 @@ class Engine:
         if instance_id not in self._slots:
             return None
         [(_, machine)] = self._machines(np.array([self._slots[instance_id]], np.intp))
-        return machine.values.event_clock(now_ms)
+        return int(machine.values.event_clock(now_ms))
 
     def correct(self, instance_id: int, state: State | None, now_ms: int) -> Outcome:
         """Go on from the state that an instance's corrected history came to, on the values it holds (A18).
@@ -276,7 +276,7 @@ class Engine:
         slot = self._slots[instance_id]
         [(_, machine)] = self._machines(np.array([slot], np.intp), {} if state is None else {slot: state})
         # As after a restart: what is not latched is left unknown, so that the first sample that helps is seen.
-        truths = machine.values.create_latches()
+        truths = machine.values.create_latches() if self._compiled[slot].is_plain else ()
         update = InstanceUpdate(
             slot, machine.state(None, now_ms), is_steady=False, wake_ms=machine.wake_ms(), truths=truths
         )

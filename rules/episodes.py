@@ -118,7 +118,7 @@ class Episode:
 CHANGING = (
     "severity", "peak_severity", "message", "is_active", "is_acknowledged", "acknowledged_at", "acknowledged_by",
     "began_at", "raised_at", "last_seen_at", "ended_at", "cleared_at", "count", "value", "peak_value", "limit",
-    "rule_version", "is_chattering", "cycles", "count_before", "recovered_at", "next_at",
+    "rule_version", "is_chattering", "cycles", "count_before", "recovered_at", "next_at", "is_unsupported",
 )  # fmt: skip
 """The columns that change while an alarm is open."""
 
@@ -220,6 +220,9 @@ def _update(episode: Episode, seen: Seen, now: datetime) -> None:
         # The signal of a chattering alarm is back: whoever counts its matches begins at one again.
         row |= {"recovered_at": None, "count_before": row["count"], "next_at": now + CALM_AFTER}
     row["count"] = row["count"] + seen.times if seen.total is None else row["count_before"] + seen.total
+    if seen.opens and row.get("is_unsupported"):
+        # What history had refuted is there now, and from now on.
+        row |= {"is_unsupported": False, "began_at": seen.began_at, "raised_at": seen.at}
     row["began_at"] = min(row["began_at"], seen.began_at)
     # A repetition that arrives late amends the beginning (A18).
     row["raised_at"] = min(row["raised_at"], max(seen.at, row["began_at"]))

@@ -6,8 +6,8 @@ that the engine holds open, the table is right and the engine is brought to it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, conditions, recall, roster, standing
+from rules import alarms, conditions, late, recall, roster, standing
 from rules.engine import Engine
 from rules.episodes import Over, Seen, Sighting
 from rules.models import Alarm, RuleState
@@ -35,6 +35,7 @@ from rules.outcome import (
     Transition,
     load_state,
 )
+from rules.replay import Episode
 from rules.roster import Roster
 from rules.standing import Standing
 from telemetry import quality
@@ -57,7 +58,12 @@ class Changes:
 class Evaluator:
     """The rules of one ingest process: the engine, and what its instances stand for. For one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_limit: timedelta = late.LIMIT) -> None:
+        self._late_limit_ms = int(late_limit.total_seconds() * 1000)
+        self.late = 0
+        """Readings for rules that were older than the newest of their series, since the start; …"""
+        self.too_late = 0
+        """… and those of them that were so old that no rule judges them."""
         self._engine = Engine()
         self._standing = Roster()
         self._adrift: set[int] = set()
@@ -204,7 +210,13 @@ class Evaluator:
         Raises:
             kernel.errors.Unavailable: the store does not answer what windows hold; trying again is harmless.
         """
-        return self._engine.evaluate(series, ts_ms, value, now_ms, text)
+        outcome = self._engine.evaluate(series, ts_ms, value, now_ms, text)
+        if not outcome.late:
+            return outcome
+        spans, too_late = self._engine.late(series[outcome.late_rows], ts_ms[outcome.late_rows], self._late_limit_ms)
+        self.late += outcome.late
+        self.too_late += too_late
+        return replace(outcome, late_spans={number: span for number, span in spans.items() if number in self._standing})
 
     def listen_since(self, moment: datetime) -> None:
         """Count silence only from a moment on: until then we were down, or still read what had waited (A12)."""
@@ -263,6 +275,56 @@ class Evaluator:
             if alarm_id is None and number in self._standing
         }
         _store(session, outcome)
+        late.note(session, outcome.late_spans, now=now)
+
+    # Late readings ----------------------------------------------------------------------------------------------
+
+    def late_tasks(self, session: Session, *, now: datetime, limit: int = 1) -> list[late.Task]:
+        """Return what came late and is to be judged now, of the assets that are evaluated here."""
+        tasks: list[late.Task] = []
+        gone = []
+        for kind, asset, since_ms, revision in late.due(session, now=now, limit=limit if self._mine is None else 1000):
+            rule = self._standing.get(standing.instance_id(kind, asset))
+            if rule is None:
+                gone.append((kind, asset))
+            elif self._is_mine(rule) and len(tasks) < limit:
+                tasks.append(late.Task(rule, since_ms, revision))
+        late.forget(session, gone)
+        return tasks
+
+    def judge_late(self, session: Session, found: late.History, *, now: datetime) -> Outcome | None:
+        """Judge late readings, with all that was stored since; write what comes of it, and commit the outcome after.
+
+        None when the rule changed, or more came late since it was read: then it is read again.
+        """
+        rule = found.task.rule
+        number, now_ms = rule.instance.id, clock.to_ms(now)
+        until_ms = self._engine.clock_of(number, now_ms)
+        is_same = until_ms is not None and self._standing.get(number) == rule
+        verdict = late.judge(session, found, until_ms) if is_same and until_ms is not None else None
+        if verdict is None:
+            late.put_off(session, found.task, by=late.QUIET_FOR, now=now)
+            return None
+        told = {n: self._seen_of(one) for n, one in enumerate(verdict.replayed.episodes)}
+        late.write(session, found.task, verdict, told, now=now)
+        outcome = self._engine.correct(number, verdict.replayed.state, now_ms)
+        _store(session, outcome)
+        return outcome
+
+    def _seen_of(self, one: Episode) -> list[Seen]:
+        """Return what is seen of an episode: its raise, and how it stood last."""
+        raised = self._sighting(one.raised)
+        assert isinstance(raised, Seen)  # noqa: S101 - a raise is seen
+        last = replace(
+            raised,
+            severity=one.last.severity.key,
+            at=clock.from_ms(one.last.last_seen_ms),
+            value=one.last.value,
+            peak=one.last.peak,
+            total=one.last.matched,
+            opens=False,
+        )
+        return [raised, last]
 
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, once it is written."""

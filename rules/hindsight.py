@@ -40,7 +40,11 @@ class Findings:
 
 
 def compare(known: Sequence[Known], found: Sequence[Episode], from_ms: int) -> Findings:
-    """Compare the record with what a corrected history comes to; nothing that ended before ``from_ms`` is touched."""
+    """Compare the record with what a corrected history comes to; nothing that ended before ``from_ms`` is touched.
+
+    What would have been raised before that while no alarm was on record stays off it: readings before the late ones
+    were judged when they came, or came so late that no rule judges them.
+    """
     findings = Findings()
     left = sorted(known, key=lambda one: one.raised_ms)
     unmatched: list[Episode] = []
@@ -56,7 +60,7 @@ def compare(known: Sequence[Known], found: Sequence[Episode], from_ms: int) -> F
     for episode in unmatched:
         if episode.ended_ms is None:
             findings.raised.append(episode)
-        elif episode.ended_ms >= from_ms and not any(_overlap_ms(one, episode) is not None for one in foreign):
+        elif _is_news(episode, known, from_ms) and not any(_overlap_ms(one, episode) is not None for one in foreign):
             findings.recorded.append(episode)
     findings.unsupported = [
         one
@@ -64,6 +68,13 @@ def compare(known: Sequence[Known], found: Sequence[Episode], from_ms: int) -> F
         if one.is_judged and one.is_supported and not _is_before(one.ended_ms, one.ended_ms, from_ms)
     ]
     return findings
+
+
+def _is_news(episode: Episode, known: Sequence[Known], from_ms: int) -> bool:
+    at_ms = episode.raised_ms
+    return at_ms >= from_ms or any(
+        one.is_supported and one.raised_ms <= at_ms and (one.ended_ms is None or at_ms <= one.ended_ms) for one in known
+    )
 
 
 def _is_before(one_ms: int | None, other_ms: int | None, from_ms: int) -> bool:

@@ -315,7 +315,8 @@ class Outcome:
     Counts are rows of the input: ``evaluated``; ``late`` (older than the newest evaluated of the series;
     ``late_rows`` holds their numbers); ``duplicates`` (the same series, time and value again, or replaced by another
     value of the same time later in the batch); ``unusable`` (not a finite number). Rows of series that no rule
-    uses are counted nowhere. ``comparisons``: how many were made for the rows evaluated.
+    uses are counted nowhere. ``comparisons``: how many were made for the rows evaluated. ``late_spans``: by instance
+    id, the first and last of the late samples that are judged at their own time.
     """
 
     transitions: tuple[Transition, ...] = ()
@@ -325,6 +326,7 @@ class Outcome:
     duplicates: int = 0
     unusable: int = 0
     late_rows: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp), compare=False)
+    late_spans: Mapping[int, tuple[int, int]] = field(default_factory=dict, compare=False)
     version: int = field(default=0, compare=False, repr=False)
     held: HeldColumns | None = field(default=None, compare=False, repr=False)
     instance_updates: tuple[InstanceUpdate, ...] = field(default=(), compare=False, repr=False)

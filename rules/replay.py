@@ -15,6 +15,7 @@ from rules import compiled
 from rules.compiled import Compiled
 from rules.conditions import Severity
 from rules.engine import Engine
+from rules.histories import History, Recall, Wanted
 from rules.machine import Machine, more_extreme
 from rules.outcome import (
     LONG_AGO,
@@ -90,7 +91,7 @@ def replay(
     the alarm by hand, rising. ``plan``: the compiled definition, where the caller has many instances of it.
     """
     plan = plan or compiled.compile_definition(instance.definition)
-    if not is_plain(plan):
+    if not knows(plan, samples):
         return _through_engine(instance, samples, until_ms, state, cleared_ms)
     columns = [samples.get(metric, NOTHING) for metric in plan.metrics]
     hold_ms = [hold_of(instance, metric) for metric in plan.metrics]
@@ -113,6 +114,11 @@ def replay(
 def is_plain(plan: Compiled) -> bool:
     """Return whether a plan compares samples and nothing else, so that a tape says where it may turn."""
     return plan.is_plain and len(plan.metrics) <= MOST_METRICS
+
+
+def knows(plan: Compiled, samples: Mapping[str, Samples]) -> bool:
+    """Return whether a tape says where a plan may turn on these samples."""
+    return is_plain(plan) and all(samples[name].is_numeric for name in plan.metrics if name in samples)
 
 
 def episodes(transitions: Iterable[Transition], after: State | None) -> tuple[Episode, ...]:
@@ -290,7 +296,7 @@ def _through_engine(
     """Do the same with an engine of its own, batch by batch."""
     names = instance.definition.metrics()
     watched = {name: Watched(number, hold_of(instance, name)) for number, name in enumerate(names) if name in samples}
-    engine = Engine()
+    engine = Engine(_recalled(names, samples))
     engine.install([replace(instance, metrics=watched)])
     if state is not None:
         held = tuple(replace(one, series=names.index(one.metric)) for one in state.held)
@@ -299,8 +305,8 @@ def _through_engine(
     cuts = [*cleared_ms, None]
     begin_ms: int | None = None
     for cut in cuts:
-        for series, ts_ms, value in _batches(names, samples, begin_ms, cut):
-            outcome = engine.evaluate(series, ts_ms, value, int(ts_ms[-1]))
+        for series, ts_ms, value, text in _batches(names, samples, begin_ms, cut):
+            outcome = engine.evaluate(series, ts_ms, value, int(ts_ms[-1]), text)
             engine.commit(outcome)
             told.extend(outcome.transitions)
         outcome = engine.tick(until_ms if cut is None else cut)
@@ -317,16 +323,28 @@ def _through_engine(
     return Replayed(episodes(transitions, after), after, transitions)
 
 
+def _recalled(names: Sequence[str], samples: Mapping[str, Samples]) -> Recall:
+    """Return what knows the past of a history: itself."""
+
+    def recall(wanted: Mapping[int, Wanted]) -> dict[int, History]:
+        known = {series: samples.get(names[series], NOTHING) for series in wanted}
+        return {series: History(one.ts_ms, one.value) for series, one in known.items()}
+
+    return recall
+
+
 def _batches(
     names: Sequence[str], samples: Mapping[str, Samples], begin_ms: int | None, end_ms: int | None
-) -> Iterator[tuple[Int64s, Int64s, Float64s]]:
-    """Return columns of series, time and value in order of time, no instant cut in two."""
+) -> Iterator[tuple[Int64s, Int64s, Float64s, list[str | None] | None]]:
+    """Return columns of series, time, value and text in order of time, no instant cut in two."""
     parts = [(number, samples[name]) for number, name in enumerate(names) if name in samples]
     if not parts:
         return
     series = np.concatenate([np.full(len(one), number, np.int64) for number, one in parts])
     ts_ms = np.concatenate([one.ts_ms for _, one in parts])
     value = np.concatenate([one.value for _, one in parts])
+    has_text = any(one.text is not None for _, one in parts)
+    text = [said for _, one in parts for said in (one.text or [None] * len(one))] if has_text else []
     order = np.argsort(ts_ms, kind="stable")
     series, ts_ms, value = series[order], ts_ms[order], value[order]
     first = 0 if begin_ms is None else int(np.searchsorted(ts_ms, begin_ms))
@@ -335,5 +353,6 @@ def _batches(
         end = min(first + _BATCH, last)
         if end < last:
             end = min(int(np.searchsorted(ts_ms, ts_ms[end - 1], "right")), last)
-        yield series[first:end], ts_ms[first:end], value[first:end]
+        said = [text[row] for row in order[first:end].tolist()] if has_text else None
+        yield series[first:end], ts_ms[first:end], value[first:end], said
         first = end

@@ -7,13 +7,17 @@ than the values themselves say. So what a machine needs of the time before are t
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from rules.compiled import Compiled, Truth
 from rules.outcome import LONG_AGO, Instance
-from rules.replay import hold_of
+from rules.replay import hold_of, knows
 from rules.tape import NOTHING, Mask, Samples, Tape, answers, carried, in_band
+
+_HOUR_MS: Final = 3_600_000
+_LONGEST_HOLD_MS: Final = 24 * _HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ def last_rest(
 
     ``from_ms``: when the samples begin; None: with the history, so nothing can be remembered from before them.
     """
+    if not knows(plan, samples):
+        return None
     hold_ms = [hold_of(instance, metric) for metric in plan.metrics]
     tape = Tape(plan, [samples.get(metric, NOTHING) for metric in plan.metrics], hold_ms)
     end = tape.instant_of(before_ms)
@@ -57,6 +63,21 @@ def last_rest(
                 return found
         end = begin
     return None
+
+
+def warm_up(plan: Compiled, instance: Instance, before_ms: int, occupied: Sequence[Occupied]) -> int:
+    """Return from when on a rule that a tape does not know is led again: twice as far back as it can remember.
+
+    A count of matches without a window may reach back further; it is then found later than it was.
+    """
+    rules = (*plan.creates, *(() if plan.clear is None else (plan.clear,)))
+    lengths = [max(rule.length.ms, rule.length.window_ms) for rule in rules]
+    holds = [min(hold_of(instance, metric), _LONGEST_HOLD_MS) for metric in plan.metrics]
+    back_ms: int = 2 * max(*lengths, *holds, *(one.ms for one in plan.reach)) + _HOUR_MS
+    begin_ms: int = before_ms - back_ms
+    while covering := [one.raised_ms for one in occupied if one.covers(begin_ms)]:
+        begin_ms = min(covering) - back_ms
+    return begin_ms
 
 
 def _in_stretch(
@@ -159,5 +180,5 @@ def since(samples: Mapping[str, Samples], instance: Instance, rest_ms: int) -> d
         first = int(one.ts_ms.searchsorted(rest_ms, "right"))
         if first and rest_ms - one.ts_ms.item(first - 1) <= hold_of(instance, metric):
             first -= 1
-        found[metric] = Samples(one.ts_ms[first:], one.value[first:])
+        found[metric] = one.after(first)
     return found

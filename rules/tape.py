@@ -25,31 +25,51 @@ MOST_METRICS = 62
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The samples of one metric by time: ``ts_ms`` rises strictly, ``value`` is finite."""
+    """The samples of one metric by time: ``ts_ms`` rises strictly, ``value`` is finite, or NaN where it says nothing.
+
+    ``text``: what was said in words, where anything was: None for numbers. Texts that read as numbers are numbers.
+    """
 
     ts_ms: Int64s
     value: Float64s
+    text: tuple[str | None, ...] | None = None
 
     @classmethod
-    def of(cls, ts_ms: Int64s, value: Float64s) -> "Samples":
-        """Return samples in any order as they are evaluated: sorted, of one instant the last, without texts."""
-        usable = np.isfinite(value)
-        if not usable.all():
-            ts_ms, value = ts_ms[usable], value[usable]
+    def of(cls, ts_ms: Int64s, value: Float64s, text: Sequence[str | None] | None = None) -> "Samples":
+        """Return samples in any order as they are evaluated: sorted, and of one instant the last."""
+        usable = ~np.isinf(value)
+        order = np.flatnonzero(usable)
         if len(ts_ms) > 1 and not (ts_ms[1:] > ts_ms[:-1]).all():
-            order = np.argsort(ts_ms, kind="stable")
-            ts_ms, value = ts_ms[order], value[order]
-            is_last = np.append(ts_ms[1:] != ts_ms[:-1], True)
-            ts_ms, value = ts_ms[is_last], value[is_last]
-        return cls(ts_ms, value)
+            order = order[np.argsort(ts_ms[order], kind="stable")]
+            order = order[np.append(ts_ms[order][1:] != ts_ms[order][:-1], True)[: len(order)]]
+        elif usable.all():
+            return cls(ts_ms, value, None if text is None else tuple(text))
+        words = None if text is None else tuple(text[row] for row in order.tolist())
+        return cls(ts_ms[order], value[order], words)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Return several columns of one metric as one, of one instant the last."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return NOTHING
+        text = None
+        if any(one.text is not None for one in parts):
+            text = [said for one in parts for said in (one.text or [None] * len(one))]
+        return cls.of(np.concatenate([one.ts_ms for one in parts]), np.concatenate([one.value for one in parts]), text)
 
     def __len__(self) -> int:
         return len(self.ts_ms)
 
-    def between(self, start_ms: int, end_ms: int) -> "Samples":
-        """Return the samples with start <= ts < end."""
-        first, last = np.searchsorted(self.ts_ms, (start_ms, end_ms))
-        return Samples(self.ts_ms[first:last], self.value[first:last])
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every sample is a number."""
+        return self.text is None and not np.isnan(self.value).any()
+
+    def after(self, row: int) -> "Samples":
+        """Return the samples from a row on."""
+        return Samples(self.ts_ms[row:], self.value[row:], None if self.text is None else self.text[row:])
 
 
 NOTHING = Samples(np.empty(0, np.int64), np.empty(0, np.float64))
