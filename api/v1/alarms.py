@@ -60,6 +60,8 @@ class AlarmOut(BaseModel):
     limit: float | None
     rule_version: int | None
     previous_id: int | None
+    is_late: bool = Field(False, description="Found in readings that came when it was over; nobody was called.")
+    is_unsupported: bool = Field(False, description="Readings that came late no longer support it.")
     order_id: int | None = Field(None, description="The open work order of this fault, else the one it opened.")
 
 
