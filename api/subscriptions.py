@@ -4,7 +4,7 @@ from typing import Final
 
 from kernel.events import Subscriptions
 from maintenance.dispatch import assign
-from maintenance.orders import alarm_orders, isolation, proposals
+from maintenance.orders import alarm_orders, isolation, proposals, recovery
 from maintenance.orders.events import AlarmOutlasted, OrderMoved, OrderNeedsDispatch, OrderOpened
 from maintenance.parts import endings
 from rules import calling
@@ -32,6 +32,6 @@ TABLE: Final[Subscriptions] = {
     AlarmOutlasted: [alarm_orders.on_outlasted],
     OrderOpened: [assign.on_opened],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
-    OrderMoved: [endings.on_moved, isolation.on_moved],
+    OrderMoved: [endings.on_moved, isolation.on_moved, recovery.on_moved],
     LimitForeseen: [proposals.on_limit_foreseen],
 }

@@ -11,7 +11,7 @@ from assets import applications
 from ingest import ledger, status
 from kernel import audit, limits
 from maintenance.dispatch import assign, pool
-from maintenance.orders import desk, waiting
+from maintenance.orders import desk, recovery, waiting
 from maintenance.plans import schedule
 from people import notices, sign_in
 from rules import timers
@@ -37,6 +37,7 @@ def _witness(session: Session, _now: datetime) -> None:
 TABLE: Final = (
     Tick("plans", 20, schedule.run_due),
     Tick("delays", 2, waiting.run_due),
+    Tick("recovery", 10, recovery.run_due),
     Tick("pool", 5, pool.end_offers),
     Tick("dispatch", 60, assign.retry),
     Tick("alarm holds", 2, timers.run_holds),

@@ -1,4 +1,7 @@
-"""What alarms ask for, over JSON: the table of an alarm type, and the company's for its rules and for device codes."""
+"""Alarm and work as one loop, over JSON: what alarms ask for, and when a repair counts as having held.
+
+Of an alarm type, and of the company for its rules and for codes of devices.
+"""
 
 from typing import Annotated, Literal
 
@@ -10,7 +13,7 @@ from api.access import Db, needs
 from api.v1 import rules
 from api.v1.rules import Severity
 from kernel import clock
-from maintenance.orders import policies, policy
+from maintenance.orders import policies, policy, recovery
 from maintenance.orders.policies import Table
 from maintenance.orders.policy import Chosen, Line
 from people import scope
@@ -61,6 +64,18 @@ class TableOut(BaseModel):
     in_force: list[ChosenOut] = Field(description="What each severity comes to.")
 
 
+class RuleRecovery(BaseModel):
+    """How long the signal must stay normal after the finish; null: as the company says, or 10 minutes."""
+
+    quiet_s: int | None = Field(None, ge=0, le=int(recovery.LONGEST_QUIET.total_seconds()))
+
+
+class CompanyRecovery(RuleRecovery):
+    """The same for the company, and within how many days a fault that comes back is rework; null: 14."""
+
+    rework_days: int | None = Field(None, ge=0, le=recovery.MOST_REWORK_DAYS)
+
+
 @router.get("/order-policy")
 def of_company(db: Db, viewer: Reader, source: Source = "rule") -> TableOut:
     """Return the company's table: for alarms of its rules, or for codes that devices report by themselves."""
@@ -83,6 +98,38 @@ def of_rule(db: Db, viewer: Reader, rule_id: int) -> TableOut:
 def save_of_rule(db: Db, viewer: Writer, rule_id: int, body: TableIn) -> TableOut:
     """Make these lines the table of an alarm type; a severity left out does as the company does."""
     return _saved(db, viewer, policies.of_type(rules.mine(db, viewer, rule_id)), body)
+
+
+@router.get("/order-policy/recovery")
+def recovery_of_company(db: Db, viewer: Reader) -> CompanyRecovery:
+    """Return when a repair counts as having held."""
+    said = recovery.settings_of(db, viewer.company_id)
+    return CompanyRecovery(quiet_s=said.quiet_s, rework_days=said.rework_days)
+
+
+@router.put("/order-policy/recovery")
+def save_recovery_of_company(db: Db, viewer: Writer, body: CompanyRecovery) -> CompanyRecovery:
+    """Say when a repair counts as having held."""
+    company_id = company_table(db, viewer, "rule").company_id
+    wanted = recovery.Settings(body.quiet_s, body.rework_days)
+    recovery.save(db, wanted, company_id=company_id, actor=viewer.actor, now=clock.now())
+    return body
+
+
+@router.get("/rules/{rule_id}/order-policy/recovery")
+def recovery_of_rule(db: Db, viewer: Reader, rule_id: int) -> RuleRecovery:
+    """Return how long an alarm type's signal must stay normal."""
+    kind = visible.find(db, viewer, rule_id)
+    return RuleRecovery(quiet_s=recovery.settings_of(db, kind.company_id, kind.id).quiet_s)
+
+
+@router.put("/rules/{rule_id}/order-policy/recovery")
+def save_recovery_of_rule(db: Db, viewer: Writer, rule_id: int, body: RuleRecovery) -> RuleRecovery:
+    """Say how long an alarm type's signal must stay normal."""
+    kind = rules.mine(db, viewer, rule_id)
+    wanted = recovery.Settings(body.quiet_s)
+    recovery.save(db, wanted, company_id=kind.company_id, alarm_type_id=kind.id, actor=viewer.actor, now=clock.now())
+    return body
 
 
 def company_table(db: Session, viewer: Viewer, source: str) -> Table:

@@ -97,6 +97,13 @@ class OrderOut(BaseModel):
     occurrences: int
     last_seen_at: datetime | None
     recovered_at: datetime | None
+    recovery: str | None = Field(
+        description="What the machine says of the finished repair: `watched`, `held` (its signal stayed normal for the"
+        " quiet time) or `came_back`."
+    )
+    recovery_due_at: datetime | None = Field(description="Until when the signal is watched.")
+    recovery_verified_at: datetime | None
+    override_reason: str | None = Field(description="Why it was finished although its alarm was active.")
     skill: str | None
     team_id: int | None
     assignee: PersonOut | None

@@ -17,7 +17,7 @@ from api.web.asset_forms import CRITICALITIES
 from assets.models import Site
 from kernel import clock, i18n
 from kernel.errors import FixwrightError, Invalid
-from maintenance.orders import policies, policy, urgency
+from maintenance.orders import policies, policy, recovery, urgency
 from maintenance.orders.policies import Table
 from maintenance.orders.policy import Line
 from maintenance.plans.models import Checklist
@@ -42,6 +42,8 @@ class PolicyForm(BaseModel):
     """The rows of the table as its form sends them: one list a column, texts as typed."""
 
     source: str = "rule"
+    quiet: str = ""
+    rework_days: str = ""
     severity: list[str] = Field(default_factory=list)
     does: list[str] = Field(default_factory=list)
     delay: list[str] = Field(default_factory=list)
@@ -99,6 +101,7 @@ def shown(db: Session, table: Table, language: str) -> dict[str, Any]:
         "asked_by_some": narrowed,
         "called": _called(db, [*narrowed, *(one.line for one in chosen.values())], language),
         "does_words": policy.DOES,
+        "quiet_time": recovery.quiet_time(db, table.company_id, table.alarm_type_id).total_seconds(),
         "priorities": urgency.PRIORITIES,
         "criticality_words": dict(CRITICALITIES),
     }
@@ -127,6 +130,7 @@ def _page(
     error: FixwrightError | None = None,
 ) -> Response:
     language = request.state.language
+    said = recovery.settings_of(db, table.company_id, table.alarm_type_id)
     rows = sent.rows() if sent else _rows(policies.lines(db, table))
     unit = db.get_one(OrgUnit, kind.unit_id if kind else viewer.company_id)
     words = forms.translated(policy.DOES.items(), language)
@@ -146,6 +150,10 @@ def _page(
         teams=_choices(db, Team, table.company_id, language),
         checklists=_choices(db, Checklist, table.company_id, language),
         sites=_choices(db, Site, table.company_id, language),
+        quiet=sent.quiet if sent else _minutes(said.quiet_s),
+        usual_quiet=recovery.quiet_time(db, table.company_id, None).total_seconds(),
+        rework_days=sent.rework_days if sent else "" if said.rework_days is None else said.rework_days,
+        usual_rework_days=recovery.REWORK_DAYS,
         errors=forms.refused(request, error) if error else {},
         may_change=viewer.may_at("rules.write", unit.path),
         **shown(db, table, language),
@@ -171,7 +179,7 @@ def _row(line: Line | None, severity: str) -> dict[str, str]:
     return {
         "severity": severity,
         "does": line.does,
-        "delay": f"{line.delay_s / MINUTE_S:g}" if line.delay_s else "",
+        "delay": _minutes(line.delay_s or None),
         "priority": str(line.priority or ""),
         "team": str(line.team_id or ""),
         "checklist": str(line.checklist_id or ""),
@@ -192,10 +200,30 @@ def _save(  # noqa: PLR0917 - what a form is saved with
     try:
         wanted = [_read(row) for row in form.rows() if row["does"] and row["severity"]]
         policies.save(db, table, wanted, actor=viewer.actor, now=clock.now())
+        if kind is not None or table.source == "rule":
+            _save_recovery(db, viewer, table, form)
     except Invalid as error:
         db.rollback()
         return _page(request, db, viewer, table, kind=kind, sent=form, error=error)
     return pages.go(back, notice=i18n.noop("Saved. It holds for alarms from now on."))
+
+
+def _save_recovery(db: Session, viewer: Viewer, table: Table, form: PolicyForm) -> None:
+    minutes = forms.number(form.quiet, "quiet")
+    days = None if table.alarm_type_id is not None else forms.whole(form.rework_days, "rework_days")
+    wanted = recovery.Settings(None if minutes is None else round(minutes * MINUTE_S), days)
+    recovery.save(
+        db,
+        wanted,
+        company_id=table.company_id,
+        alarm_type_id=table.alarm_type_id,
+        actor=viewer.actor,
+        now=clock.now(),
+    )
+
+
+def _minutes(seconds: int | None) -> str:
+    return "" if seconds is None else f"{seconds / MINUTE_S:g}"
 
 
 def _read(row: dict[str, str]) -> Line:

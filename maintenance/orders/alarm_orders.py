@@ -4,7 +4,7 @@ The fault is the alarm's subject and type (``asset:12/overheat``). An alarm that
 order, or opens what the policy says (``policy``): an order, a report for a person to look at, either only if it lasts,
 or nothing. A more severe alarm makes the order more urgent; a clear notes the recovery and closes nothing. A fault
 that comes back before anyone verified the repair reopens the order; one that comes back within 14 days of the finish
-opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
+(``recovery``) opens a new order that names the old one, and the old one counts it as rework (SEMANTICS 1.7).
 
 These functions are subscribers of the outbox: each runs in a transaction of its own.
 """
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from kernel import audit, events
 from kernel.db import Json
-from maintenance.orders import desk, policies, requests, timeline, urgency, waiting
+from maintenance.orders import desk, policies, recovery, requests, timeline, urgency, waiting
 from maintenance.orders.desk import Draft
 from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
 from maintenance.orders.models import Entry, Order
@@ -26,7 +26,6 @@ from maintenance.plans import checklists
 from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 
-COMES_BACK_WITHIN: Final = timedelta(days=14)
 _NEWS: Final = frozenset({"raised"})
 
 
@@ -83,6 +82,8 @@ def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
     if order is None or order.alarm_id != alarm.id:
         return
     order.recovered_at = alarm.ended_at or now
+    if order.phase in {"done", "verified"} and order.recovery_verified_at is None:
+        recovery.watch(session, order, alarm.cleared_at or now)
     session.flush()
     timeline.write(session, order, "alarm", actor="system", now=now, detail={"alarm_id": alarm.id, "what": "cleared"})
     desk.tell_joined(session, order, "system", now)
@@ -234,7 +235,7 @@ def _repaired_lately(session: Session, alarm: Alarm) -> Order | None:
         .where(
             Order.fault_key == fault_key(alarm),
             Order.phase == "closed",
-            Order.finished_at >= alarm.detected_at - COMES_BACK_WITHIN,
+            Order.finished_at >= alarm.detected_at - recovery.rework_within(session, alarm.company_id),
         )
         .order_by(Order.id.desc())
         .limit(1)

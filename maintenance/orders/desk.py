@@ -248,10 +248,14 @@ def move(
     if verb == "finish":
         order.finding = finding or order.finding
         order.resolution = resolution[:4000] or order.resolution
+        order.override_reason = reason[:500] if is_abnormal else None
     _walk(session, order, path, text=resolution if verb == "finish" else reason, detail={}, actor=actor, now=now)
     if verb == "finish" and reason:
-        timeline.write(session, order, "comment", actor=actor, now=now, text=reason)
-    if verb == "finish" and order.type.auto_verify:
+        what: Json = {"what": "override"} if is_abnormal else {}
+        timeline.write(session, order, "comment", actor=actor, now=now, text=reason, detail=what)
+    if is_abnormal:
+        _audit(session, order, "override_signal", actor, now, after={"reason": order.override_reason})
+    if verb == "finish" and order.type.auto_verify and order.fault_key is None:
         _walk(session, order, ("verify",), text="", detail={}, actor="system", now=now)
     if verb == "reopen":
         _emit(session, order, OrderNeedsDispatch(order.id), actor, now)

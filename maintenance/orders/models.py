@@ -107,6 +107,7 @@ class Order(Scoped, Row):
             "id",
             postgresql_where=text("fault_key IS NOT NULL AND phase = 'closed'"),
         ),
+        Index("ix_work_order_recovery", "recovery_due_at", postgresql_where=text("recovery_due_at IS NOT NULL")),
         Index("ix_work_order_pool", "pool_until", postgresql_where=text("in_pool")),
         CheckConstraint(
             "phase IN ('new', 'assigned', 'accepted', 'travelling', 'on_site', 'working', 'paused',"
@@ -135,7 +136,7 @@ class Order(Scoped, Row):
     fault_key: Mapped[str | None] = mapped_column(String(140))
     """What fault this is, e.g. ``asset:12/overheat``; at most one open order has it."""
     previous_id: Mapped[int | None] = mapped_column(ForeignKey("work_order.id"))
-    """The order that repaired the same fault at most 14 days before it came back."""
+    """The order that repaired the same fault not long before it came back (``recovery.rework_within``)."""
     occurrences: Mapped[int] = mapped_column(default=1)
     last_seen_at: Mapped[datetime | None]
     skill: Mapped[str | None] = mapped_column(String(40))
@@ -163,6 +164,14 @@ class Order(Scoped, Row):
     paused_s: Mapped[int] = mapped_column(default=0)
     recovered_at: Mapped[datetime | None]
     """When the alarm's signal returned to normal."""
+    recovery: Mapped[str | None] = mapped_column(String(10))
+    """What the machine says of the finished repair: ``watched``, ``held``, ``came_back``; None: nothing yet."""
+    recovery_due_at: Mapped[datetime | None]
+    """When the signal will have stayed normal for long enough after the finish; None while nothing is watched."""
+    recovery_verified_at: Mapped[datetime | None]
+    """When it had: the machine's own word that the repair held."""
+    override_reason: Mapped[str | None] = mapped_column(String(500))
+    """Why it was finished although its alarm was active."""
     finding: Mapped[str | None] = mapped_column(String(20))
     """``real``, ``false_alarm`` or ``nothing_found``."""
     resolution: Mapped[str | None] = mapped_column(String(4000))

@@ -1,4 +1,4 @@
-"""Tables of what alarms ask for: the lines of the policy, and alarms whose delay runs."""
+"""Tables of alarm and work as one loop: the lines of the policy, alarms whose delay runs, when a repair has held."""
 
 from datetime import datetime
 
@@ -58,3 +58,22 @@ class OrderWait(Row):
     began_at: Mapped[datetime]
     due_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class RecoverySetting(Row):
+    """When a repair counts as having held: of an alarm type, or of the company."""
+
+    __tablename__ = "recovery_setting"
+    __table_args__ = (
+        Index("uq_recovery_setting_of", "company_id", "alarm_type_id", unique=True, postgresql_nulls_not_distinct=True),
+        CheckConstraint("quiet_s >= 0", name="quiet"),
+        CheckConstraint("rework_days >= 0", name="rework"),
+    )
+
+    id: Mapped[Id]
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
+    alarm_type_id: Mapped[int | None] = mapped_column(ForeignKey("alarm_type.id", ondelete="CASCADE"))
+    quiet_s: Mapped[int | None]
+    """How long the signal must stay normal after the finish."""
+    rework_days: Mapped[int | None]
+    """Within how many days a fault that comes back counts as rework; of the company only."""

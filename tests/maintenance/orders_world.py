@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from assets.models import Asset
 from kernel import db, events
 from maintenance.dispatch import assign
-from maintenance.orders import alarm_orders
-from maintenance.orders.events import AlarmOutlasted, OrderNeedsDispatch, OrderOpened
+from maintenance.orders import alarm_orders, isolation, recovery
+from maintenance.orders.events import AlarmOutlasted, OrderMoved, OrderNeedsDispatch, OrderOpened
 from people import scope
 from people.models import Account
 from people.scope import Viewer
@@ -23,6 +23,7 @@ SUBSCRIPTIONS: events.Subscriptions = {
     AlarmRepeated: (alarm_orders.on_repeated,),
     AlarmCleared: (alarm_orders.on_cleared,),
     AlarmOutlasted: (alarm_orders.on_outlasted,),
+    OrderMoved: (isolation.on_moved, recovery.on_moved),
     OrderOpened: (assign.on_opened,),
     OrderNeedsDispatch: (assign.on_needs_dispatch,),
 }

@@ -100,3 +100,16 @@ def test_the_companys_table_is_read_on_every_site_and_changed_only_from_above(
     assert planner.put("/api/v1/order-policy", json={"lines": []}).status_code == 403
     with database() as session:
         assert session.scalars(select(OrderPolicyLine)).all() == []
+
+
+def test_ALM_10_how_long_a_signal_must_stay_normal_is_set_where_the_orders_are(client: httpx.Client, rule: int) -> None:
+    assert client.post("/rules/orders", data=table() | {"quiet": ["5"], "rework_days": ["30"]}).status_code == 303
+    assert client.get("/api/v1/order-policy/recovery").json() == {"quiet_s": 300, "rework_days": 30}
+    assert "must stay normal for 5 min" in client.get(f"/rules/{rule}").text
+    assert client.post(f"/rules/{rule}/orders", data=table() | {"quiet": ["1,5"]}).status_code == 303
+    assert client.get(f"/api/v1/rules/{rule}/order-policy/recovery").json() == {"quiet_s": 90}
+    assert client.put(f"/api/v1/rules/{rule}/order-policy/recovery", json={"quiet_s": 0}).status_code == 200
+    assert client.put("/api/v1/order-policy/recovery", json={"rework_days": -1}).status_code == 422
+    refused = client.post("/rules/orders", data=table() | {"quiet": ["long"], "rework_days": ["30"]})
+    assert refused.status_code == 422
+    assert 'value="long"' in refused.text
