@@ -24,7 +24,7 @@ from api.runtime import Runtime
 from api.web import pages
 from kernel import clock, ids
 from kernel.errors import Forbidden, Unauthenticated
-from people import scope
+from people import notices, scope
 from people.models import Account, SignIn, Token
 from people.scope import Viewer
 
@@ -111,6 +111,8 @@ def _by_cookie(request: Request, db: Session, csrf: str | None) -> Viewer | None
         db.execute(
             update(SignIn).where(SignIn.id == sign_in.id).values(seen_at=now, expires_at=now + timedelta(hours=hours))
         )
+    if request.method == "GET" and not pages.wants_fragment(request):
+        request.state.notices = notices.unread(db, sign_in.account_id)
     return scope.viewer_of(db, db.get_one(Account, sign_in.account_id))
 
 

@@ -10,6 +10,7 @@ from kernel.i18n import noop
 
 RIGHTS: Final[dict[str, str]] = {
     "alarms.act": noop("Acknowledge, comment and clear alarms"),
+    "alarms.hold": noop("Take alarms out of service and plan windows without alarms"),
     "alarms.read": noop("See alarms"),
     "assets.read": noop("See sites, assets and devices"),
     "assets.write": noop("Change sites, types and assets"),
@@ -63,13 +64,23 @@ ROLES: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "manager": (
         noop("Manager"),
         _READ
-        | {"parts.price", "people.read", "tags.read", "audit.read", "orders.verify", "orders.comment", "alarms.act"},
+        | {
+            "parts.price",
+            "people.read",
+            "tags.read",
+            "audit.read",
+            "orders.verify",
+            "orders.comment",
+            "alarms.act",
+            "alarms.hold",
+        },
     ),
     "dispatcher": (
         noop("Dispatcher"),
         _READ
         | {
             "alarms.act",
+            "alarms.hold",
             "devices.command",
             "orders.assign",
             "orders.cancel",
@@ -85,6 +96,7 @@ ROLES: Final[dict[str, tuple[str, frozenset[str]]]] = {
         noop("Planner"),
         _READ
         | {
+            "alarms.hold",
             "assets.write",
             "orders.comment",
             "orders.create",

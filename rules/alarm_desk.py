@@ -19,16 +19,19 @@ from rules.rollup import RANK
 
 MOST_LINES = 500
 LONG_AGO, FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-STATES = ("listed", "open", "cleared", "all")
+STATES = ("listed", "held", "open", "cleared", "all")
+
+PUT_AWAY = or_(Alarm.is_shelved, Alarm.suppressed_by.is_not(None), Alarm.is_out_of_service)
+"""What nobody is to look at now; it is shown on request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """A filter of alarms; what is None or empty does not filter.
 
-    ``state``: *listed* (open, or cleared and not acknowledged), *open*, *cleared* or *all*. ``within`` takes an
-    asset with all its parts, ``unit_id`` an org unit with all below it. ``since`` and ``until`` bound when an alarm was
-    noticed here.
+    ``state``: *listed* (open, cleared and not acknowledged, or to be reset, and not put away), *held* (open and put
+    away: shelved, suppressed or out of service), *open*, *cleared* or *all*. ``within`` takes an asset with all its
+    parts, ``unit_id`` an org unit with all below it. ``since`` and ``until`` bound when an alarm was noticed here.
     """
 
     state: str = "listed"
@@ -86,11 +89,19 @@ def _query(session: Session, viewer: Viewer, wanted: Wanted) -> Select[Alarm]:
     )
 
 
+def _of_state(state: str) -> Iterable[ColumnExpressionArgument[bool]]:
+    if state == "listed":
+        yield or_(Alarm.is_active, ~Alarm.is_acknowledged, Alarm.is_latched)
+        yield ~PUT_AWAY
+    elif state == "held":
+        yield Alarm.is_active
+        yield PUT_AWAY
+    elif state in {"open", "cleared"}:
+        yield Alarm.is_active if state == "open" else ~Alarm.is_active
+
+
 def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[ColumnExpressionArgument[bool]]:
-    if wanted.state == "listed":
-        yield or_(Alarm.is_active, ~Alarm.is_acknowledged)
-    elif wanted.state in {"open", "cleared"}:
-        yield Alarm.is_active if wanted.state == "open" else ~Alarm.is_active
+    yield from _of_state(wanted.state)
     if wanted.ids is not None:
         yield Alarm.id.in_(wanted.ids)
     if wanted.is_acknowledged is not None:
@@ -155,7 +166,7 @@ def open_by_severity(session: Session, viewer: Viewer) -> dict[str, int]:
     """Return how many alarms of each severity are open; of an index over open alarms, however long the history."""
     rows = session.execute(
         select(Alarm.severity, func.count())
-        .where(Alarm.is_active, scope.visible(Alarm, viewer, "alarms.read"))
+        .where(Alarm.is_active, ~PUT_AWAY, scope.visible(Alarm, viewer, "alarms.read"))
         .group_by(Alarm.severity)
     )
     return {severity: count for severity, count in rows}  # noqa: C416 - rows are no pairs to mypy

@@ -33,7 +33,8 @@ class Judged:
 
 def judge(session: Session, ids: Sequence[int], *, now: datetime) -> Judged:
     """Decide on alarms that were raised or got worse, and write their marks."""
-    return _decide(session, holding.of(session, ids), now)
+    # What was raised and is over within one batch was raised all the same.
+    return _decide(session, holding.of(session, ids), now, also_over=True)
 
 
 def reconsider(session: Session, ids: Sequence[int], *, now: datetime, calmed: frozenset[int] = frozenset()) -> Judged:
@@ -42,15 +43,14 @@ def reconsider(session: Session, ids: Sequence[int], *, now: datetime, calmed: f
     ``calmed`` were held for chattering until now. The alarms' rows must be locked.
     """
     found = holding.of(session, ids)
-    free = [one for one in found if one.is_active and not one.is_held and (one.was_held or one.id in calmed)]
-    held = [one for one in found if one.is_active and one.is_held and (one.is_changed or one.id in calmed)]
-    return _decide(session, [*free, *held], now)
+    news = [one for one in found if one.is_changed or one.id in calmed]
+    return _decide(session, news, now)
 
 
-def _decide(session: Session, found: Sequence[Held], now: datetime) -> Judged:
+def _decide(session: Session, found: Sequence[Held], now: datetime, *, also_over: bool = False) -> Judged:
     if not found:
         return Judged(())
-    free = [one for one in found if not one.is_held]
+    free = [one for one in found if not one.is_held and (one.is_active or also_over)]
     told, grouped = _by_desk(session, free, now)
     _write(session, found, {one.id for one in told}, {child for _, group in grouped for child in group}, now)
     return Judged(told, grouped)
@@ -90,7 +90,7 @@ _WRITE: Final = text(
     """
 UPDATE alarm SET
     is_shelved = new.shelved, is_out_of_service = new.out, suppressed_by = new.cause, parent_id = new.parent,
-    is_latched = new.latches, gateway_id = new.gateway,
+    is_latched = CASE WHEN is_active OR new.told THEN new.latches ELSE is_latched END, gateway_id = new.gateway,
     announced_at = CASE WHEN new.told THEN CAST(:now AS timestamptz) ELSE announced_at END,
     held_at = CASE WHEN new.told THEN held_at ELSE CAST(:now AS timestamptz) END,
     reminders = CASE WHEN new.told THEN 0 ELSE reminders END,

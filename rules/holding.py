@@ -45,7 +45,6 @@ class Held:
     type_key: str
     is_active: bool
     is_chattering: bool
-    was_held: bool
     is_shelved: bool
     is_out_of_service: bool
     suppressed_by: str | None
@@ -139,7 +138,6 @@ def _read(one: RowMapping) -> Held:
         type_key=one["type_key"],
         is_active=one["is_active"],
         is_chattering=one["is_chattering"],
-        was_held=was[0] or was[1] or was[2] is not None,
         is_shelved=one["shelved"],
         is_out_of_service=one["out_of_service"],
         suppressed_by=cause,

@@ -128,7 +128,7 @@ def begin_planned(session: Session, hold: AlarmHold, *, now: datetime) -> None:
 
 
 def standing_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
-    """Return the open alarms that some holds concern."""
+    """Return the alarms on the desk that some holds concern."""
     faults = [(Alarm.subject == one.subject) & (Alarm.type_key == one.type_key) for one in holds if one.subject]
     things = [one.asset_id for one in holds if one.asset_id is not None]
     parts = [
@@ -137,7 +137,8 @@ def standing_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
     ]
     if not faults and not parts:
         return []
-    return list(session.scalars(select(Alarm.id).where(Alarm.is_active, or_(*faults, *parts))))
+    is_there = or_(Alarm.is_active, ~Alarm.is_acknowledged)
+    return list(session.scalars(select(Alarm.id).where(is_there, or_(*faults, *parts))))
 
 
 def of_fault(session: Session, alarm: Alarm, kind: str) -> AlarmHold | None:

@@ -9,6 +9,9 @@ from api import idempotency
 NOUNS: tuple[str, ...] = (
     # Before the address of one alarm, which is whatever stands behind "/alarms/".
     "alarm_figures",
+    "alarms_held",
+    "alarms_followed",
+    "alarms_acts",
     "alarms",
     "applications",
     "assets",
@@ -30,6 +33,7 @@ NOUNS: tuple[str, ...] = (
     "mappings",
     "meters",
     "order_policies",
+    "notices",
     "orders",
     "parts",
     "places",

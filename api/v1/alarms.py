@@ -16,14 +16,14 @@ from maintenance.orders import lifecycle
 from maintenance.orders.models import Order
 from people import scope
 from people.scope import Viewer
-from rules import alarm_desk, alarms
+from rules import alarm_desk, alarms, attention
 from rules.models import SEVERITIES, Alarm
 
 router = APIRouter(prefix="/alarms", tags=["alarms"])
 Reader = Annotated[Viewer, needs("alarms.read")]
 Actor = Annotated[Viewer, needs("alarms.act")]
 Severity = Literal["critical", "major", "minor", "warning", "info"]
-State = Literal["listed", "open", "cleared", "all"]
+State = Literal["listed", "held", "open", "cleared", "all"]
 MOST_AT_ONCE = 500
 OPEN_NOW = Order.phase.not_in(lifecycle.ENDED)
 
@@ -62,6 +62,19 @@ class AlarmOut(BaseModel):
     previous_id: int | None
     is_late: bool = Field(False, description="Found in readings that came when it was over; nobody was called.")
     is_unsupported: bool = Field(False, description="Readings that came late no longer support it.")
+    state: str = Field("", description="The state of ISA-18.2 that its marks amount to.")
+    is_latched: bool
+    is_shelved: bool
+    suppressed_by: str | None = Field(description="gateway, parent, window, plant_state or flood.")
+    is_out_of_service: bool
+    is_chattering: bool
+    announced_at: datetime | None
+    parent_id: int | None = Field(description="The alarm that stands for it while it is suppressed.")
+    assignee_id: int | None
+    reminders: int
+    escalated: int
+    realarms: int
+    stale_at: datetime | None
     order_id: int | None = Field(None, description="The open work order of this fault, else the one it opened.")
 
 
@@ -112,7 +125,7 @@ class Acknowledged(BaseModel):
 class Filter(BaseModel):
     """The parameters of the list of alarms."""
 
-    state: State = Field("listed", description="listed is open, or cleared and not acknowledged.")
+    state: State = Field("listed", description="listed is open or not acknowledged, and not held.")
     severity: Severity | None = None
     acknowledged: bool | None = None
     asset: int | None = Field(None, description="An asset; its parts count.")
@@ -214,7 +227,7 @@ def acknowledge_all(db: Session, viewer: Viewer, ids: Sequence[int]) -> int:
 @router.get("/{alarm_id}")
 def alarm(db: Db, viewer: Reader, alarm_id: int) -> AlarmWhole:
     """Return one alarm with its evidence and history."""
-    return _whole(db, viewer, scope.find(db, Alarm, alarm_id, viewer, "alarms.read"))
+    return whole(db, viewer, scope.find(db, Alarm, alarm_id, viewer, "alarms.read"))
 
 
 @router.post("/{alarm_id}/acknowledge")
@@ -222,7 +235,7 @@ def acknowledge(db: Db, viewer: Actor, alarm_id: int, body: Words | None = None)
     """Note that somebody has taken note; the first one's name stays."""
     found = actable(db, viewer, alarm_id)
     alarms.acknowledge(db, found, by=viewer.actor, now=clock.now(), comment=body.comment if body else "")
-    return _whole(db, viewer, found)
+    return whole(db, viewer, found)
 
 
 @router.post("/{alarm_id}/comment")
@@ -230,7 +243,7 @@ def comment(db: Db, viewer: Actor, alarm_id: int, body: Words) -> AlarmWhole:
     """Add a note, which no rule ever overwrites."""
     found = actable(db, viewer, alarm_id)
     alarms.add_comment(db, found, body.comment, by=viewer.actor, now=clock.now())
-    return _whole(db, viewer, found)
+    return whole(db, viewer, found)
 
 
 @router.post("/{alarm_id}/clear")
@@ -238,7 +251,7 @@ def clear(db: Db, viewer: Actor, alarm_id: int, body: Reason) -> AlarmWhole:
     """End an open alarm on a person's word; its rule raises anew at its next match."""
     found = actable(db, viewer, alarm_id)
     alarms.clear_by_hand(db, found, by=viewer.actor, reason=body.reason, now=clock.now())
-    return _whole(db, viewer, found)
+    return whole(db, viewer, found)
 
 
 def actable(db: Session, viewer: Viewer, alarm_id: int) -> Alarm:
@@ -255,14 +268,17 @@ def actable(db: Session, viewer: Viewer, alarm_id: int) -> Alarm:
 
 def _shown(row: Alarm, order: Order | None) -> AlarmOut:
     made = AlarmOut.model_validate(row)
+    made.state = attention.marks_of(row).state
     made.order_id = order.id if order else None
     return made
 
 
-def _whole(db: Session, viewer: Viewer, row: Alarm) -> AlarmWhole:
+def whole(db: Session, viewer: Viewer, row: Alarm) -> AlarmWhole:
+    """Return an alarm as it is shown alone."""
     db.flush()
     order = orders_of(db, viewer, [row]).get(row.id)
     history = [EntryOut.model_validate(entry) for entry in alarm_desk.history_of(db, row)]
     made = AlarmWhole.model_validate(row)
+    made.state = attention.marks_of(row).state
     made.order_id, made.history = order.id if order else None, history
     return made

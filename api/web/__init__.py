@@ -9,6 +9,8 @@ FEATURES: tuple[str, ...] = (
     # Before the page of one alarm, whose address is whatever stands behind "/alarms/".
     "alarm_desk",
     "alarm_figures",
+    "alarms_held",
+    "alarms_acts",
     "alarms",
     "applications",
     "asset_forms",
@@ -31,6 +33,7 @@ FEATURES: tuple[str, ...] = (
     "mappings",
     "meters",
     "order_policies",
+    "notices",
     "orders",
     "parts",
     "people",

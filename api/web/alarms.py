@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from api.access import Db, Parts, needs
 from api.v1 import alarms as v1
 from api.v1 import telemetry as readings
-from api.web import curves, forms, pages
+from api.web import alarms_view, curves, forms, pages
 from assets import measured, types
 from assets.models import Metric
 from kernel import clock, i18n
@@ -87,7 +87,11 @@ def _page(
         alarm=found,
         asset=found.asset,
         history=history,
-        names=oversight.names(db, viewer, [*(entry.actor for entry in history), found.acknowledged_by or ""]),
+        names=oversight.names(
+            db,
+            viewer,
+            [*(entry.actor for entry in history), found.acknowledged_by or "", f"account:{found.assignee_id}"],
+        ),
         described=described,
         why=_why(db, found, described, request.state.language),
         twins=alarm_desk.twins(db, found),
@@ -97,8 +101,13 @@ def _page(
         start=start,
         end=end,
         may_act=viewer.may("alarms.act"),
+        attention=alarms_view.of(db, viewer, found, request.state.language),
         errors=errors or {},
     )
+
+
+def _named(found: Alarm) -> tuple[str, str]:
+    return found.acknowledged_by or "", f"account:{found.assignee_id}"
 
 
 def _metrics_of(db: Session, found: Alarm) -> dict[str, Metric]:
@@ -220,7 +229,7 @@ def acknowledge(
     try:
         is_first = alarms.acknowledge(db, found, by=viewer.actor, now=clock.now(), comment=form.comment.strip())
     except Invalid as error:
-        return _again(request, db, viewer, alarm_id, error)
+        return again(request, db, viewer, alarm_id, error)
     notice = i18n.noop("Acknowledged.") if is_first else i18n.noop("It was acknowledged already.")
     return pages.go(back if back.startswith("/alarms") else f"/alarms/{alarm_id}", notice=notice)
 
@@ -232,7 +241,7 @@ def comment(request: Request, db: Db, viewer: Actor, alarm_id: int, form: Annota
     try:
         alarms.add_comment(db, found, form.comment, by=viewer.actor, now=clock.now())
     except Invalid as error:
-        return _again(request, db, viewer, alarm_id, error)
+        return again(request, db, viewer, alarm_id, error)
     return pages.go(f"/alarms/{alarm_id}#history")
 
 
@@ -243,10 +252,11 @@ def clear(request: Request, db: Db, viewer: Actor, alarm_id: int, form: Annotate
     try:
         alarms.clear_by_hand(db, found, by=viewer.actor, reason=form.reason, now=clock.now())
     except (Invalid, Conflict) as error:
-        return _again(request, db, viewer, alarm_id, error)
+        return again(request, db, viewer, alarm_id, error)
     return pages.go(f"/alarms/{alarm_id}", notice=i18n.noop("Cleared. It is raised again if its rule matches again."))
 
 
-def _again(request: Request, db: Session, viewer: Viewer, alarm_id: int, error: FixwrightError) -> Response:
+def again(request: Request, db: Session, viewer: Viewer, alarm_id: int, error: FixwrightError) -> Response:
+    """Show an alarm's page with what was refused."""
     db.rollback()
     return _page(request, db, viewer, alarm_id, errors=forms.refused(request, error))

@@ -119,6 +119,7 @@ def context_of(request: Request, template: str) -> dict[str, Any]:
         "now": clock.now(),
         "zone": ZoneInfo(viewer.zone) if viewer else UTC,
         "flashes": _flashes(request, language),
+        "notices": getattr(request.state, "notices", 0),
         "is_demo": request.app.state.runtime.is_demo,
         "scan_href": "/scan",
         "manifest_url": "/manifest.webmanifest",

@@ -38,6 +38,7 @@ from maintenance.plans.models import OrderChecklist
 from people.models import Absence, Account, Membership, Role, SavedView, SignIn, Token
 from people.rights import ROLES
 from qr.models import Tag
+from rules.hold_tables import AlarmHold, EscalationPolicy
 from rules.trend_tables import TrendWatch
 from telemetry.store import open_store
 from tests import factories, routes
@@ -72,6 +73,27 @@ def _version_of(session: Session, checklist_id: int) -> int:
     from maintenance.plans.models import ChecklistVersion
 
     return session.query(ChecklistVersion).filter_by(checklist_id=checklist_id).one().id
+
+
+def _hold(session: Session, of: Company, *_: Any) -> int:
+    asset = factories.asset(session, of, HERE)
+    moment = clock.now()
+    made = AlarmHold(
+        company_id=asset.company_id, unit_id=asset.unit_id, kind="out_of_service", state="live", asset_id=asset.id,
+        cause="person", reason=f"{MARK} is out", by="system", began_at=moment, until=moment + timedelta(hours=1),
+    )  # fmt: skip
+    session.add(made)
+    session.flush()
+    return made.id
+
+
+def _policy(session: Session, of: Company, *_: Any) -> int:
+    made = EscalationPolicy(
+        company_id=of.id, unit_id=of.units[HERE].id, name=f"{MARK} policy", severity="info", steps=[]
+    )  # fmt: skip
+    session.add(made)
+    session.flush()
+    return made.id
 
 
 def _asset(session: Session, of: Company, _owner: Account, _: Known) -> int:
@@ -341,6 +363,7 @@ RECORDS: Mapping[str, Record] = {
     "enrolment_id": Record(_enrolment),
     "entry_id": Record(_entry),
     "export_id": Record(_export, of="owner"),
+    "hold_id": Record(_hold),
     "item_key": Record(lambda *_: "oil"),
     "location_id": Record(lambda session, of, *_: factories.location(session, of, HERE, name=f"{MARK} hall").id),
     "mapping_id": Record(_mapping),
@@ -352,6 +375,7 @@ RECORDS: Mapping[str, Record] = {
     "person_id": Record(_person),
     "place_id": Record(lambda session, of, *_: factories.place(session, of, HERE, name=f"{MARK} store").id),
     "plan_id": Record(_plan),
+    "policy_id": Record(_policy),
     "rejected_id": Record(_rejected),
     "watch_id": Record(_watch, of="company"),
     "webhook_id": Record(_webhook),
