@@ -152,6 +152,10 @@ MAKERS: Final = {
 }
 
 
+WATCHED = (("pump", "vibration", 4.5), ("compressor", "vibration", 4.5))
+"""Kind of machine, metric and limit: what wears, and is foretold."""
+
+
 class Rule(NamedTuple):
     """An alarm type of a kind of machine, with its definition."""
 

@@ -26,7 +26,7 @@ from maintenance.plans.models import Checklist
 from people import org, passwords
 from people.models import Account, AccountSkill, Customer, Membership, OrgUnit, Role, Shift, Skill, Team
 from qr.models import Tag
-from rules import library
+from rules import library, trends
 
 FIRST_ROUND_MIN, ROUND_MIN, ROUNDS_A_DAY = 8 * 60, 45, 8
 PASSWORD = "heng-feng-demo"  # noqa: S105 - demo accounts exist only with --demo, on loopback
@@ -281,6 +281,9 @@ def _rules(session: Session, built: Built, _: Runtime) -> None:
     for rule in catalogue.RULES:
         draft = library.AlarmTypeDraft(rule.key, rule.name, rule.name_zh, asset_type_id=built.types[rule.kind].id)
         library.add(session, draft, rule.definition, unit=built.company, actor=ACTOR, now=built.now)
+    for kind, metric, limit in catalogue.WATCHED:
+        wish = trends.WatchDraft(metric=metric, limit=limit, window_days=75, lead_days=45)
+        trends.watch(session, built.types[kind], wish, actor=ACTOR, now=built.now)
 
 
 def _stock(session: Session, built: Built, _: Runtime) -> None:

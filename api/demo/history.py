@@ -346,7 +346,10 @@ def readings(
     for device_id, asset_id, kind in measured:
         noise = np.random.default_rng(SEED + device_id)
         mine = [episode for episode in episodes if episode.asset_id == asset_id]
-        columns = [_with_faults(metric, signal, at_ms, mine, noise) for metric, signal in physics.SIGNALS[kind].items()]
+        columns = [
+            _with_faults(metric, physics.worn(signal, metric, asset_id), at_ms, mine, noise)
+            for metric, signal in physics.SIGNALS[kind].items()
+        ]
         ids = [numbers[device_id, metric] for metric in physics.SIGNALS[kind]]
         rows = len(at_ms) * len(columns)
         runtime.store.write(

@@ -44,6 +44,7 @@ FEATURES: tuple[str, ...] = (
     "requests",
     "roles",
     "rota",
+    "rule_trial",
     "rules",
     "scan",
     "search",

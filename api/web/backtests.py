@@ -93,7 +93,7 @@ def _asked(db: Session, viewer: Viewer, form: BacktestForm, kind: AlarmType | No
     starts, ends = forms.moment(form.starts, "starts", zone), forms.moment(form.ends, "ends", zone)
     end_ms = clock.to_ms(ends) if ends else clock.now_ms()
     start_ms = clock.to_ms(starts) if starts else end_ms - DAYS_BACK * 86_400_000
-    definition = rules.definition_of(form)
+    definition = thresholds.definition_of(form)
     is_saved = kind is not None and library.in_force(db, kind).definition == definition
     window_h = forms.number(form.window_h, "window_h")
     return v1.BacktestIn.model_validate(
@@ -104,7 +104,7 @@ def _asked(db: Session, viewer: Viewer, form: BacktestForm, kind: AlarmType | No
             "asset_type_id": None if kind else forms.whole(form.type, "type"),
             "from": str(start_ms),
             "to": str(end_ms),
-            "order_from": rules.orders_from(form),
+            "order_from": thresholds.orders_from(form),
             "window_h": backtests.WINDOW_H if window_h is None else window_h,
         }
     )

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api import paging
 from api.access import Db, needs
 from api.v1 import rules as v1
-from api.web import forms, order_policies, pages, thresholds
+from api.web import forms, order_policies, pages, rule_words, thresholds
 from api.web.thresholds import ThresholdForm
 from assets import listing, types
 from assets.models import Asset, Metric
@@ -34,6 +34,8 @@ router = APIRouter()
 Reader = Annotated[Viewer, needs("rules.read")]
 Writer = Annotated[Viewer, needs("rules.write")]
 A_PAGE = 50
+TRIED_DAYS = 7
+"""How much of the past a draft is tried on while it is written."""
 CONTEXT = 4
 """Lines shown around a difference."""
 OPERATORS = tuple(sentences.SIGNS.items())
@@ -150,8 +152,8 @@ def add_rule(request: Request, db: Db, viewer: Writer, form: Annotated[Threshold
             asset_type_id=None if asset else forms.whole(form.type, "type"),
             asset_id=asset.id if asset else None,
             unit_id=None if asset else _highest(db, viewer),
-            order_from=orders_from(form),
-            definition=definition_of(form),
+            order_from=thresholds.orders_from(form),
+            definition=thresholds.definition_of(form),
         )
         made = v1.add(db, viewer, body)
     except (Invalid, Conflict) as error:
@@ -265,7 +267,8 @@ def save_rule(
     """Save a rule's next version."""
     kind, now = v1.mine(db, viewer, rule_id), clock.now()
     try:
-        library.save(db, kind, definition_of(form), actor=viewer.actor, now=now, after=forms.whole(form.after, "after"))
+        definition, after = thresholds.definition_of(form), forms.whole(form.after, "after")
+        library.save(db, kind, definition, actor=viewer.actor, now=now, after=after)
     except (Invalid, Stale) as error:
         db.rollback()
         return _form(request, db, viewer, form, kind=v1.mine(db, viewer, rule_id), error=error)
@@ -325,34 +328,6 @@ def follow_again(db: Db, viewer: Writer, rule_id: int, asset_id: int) -> Respons
     return pages.go(f"/rules/{rule_id}#overrides", notice=i18n.noop("It follows the rule again."))
 
 
-def definition_of(form: ThresholdForm) -> Json:
-    """Return the definition a form describes, by its fields or as text.
-
-    Raises:
-        Invalid: it cannot be read.
-    """
-    if not form.text.strip():
-        return thresholds.definition(form)
-    try:
-        read = json.loads(form.text)
-    except ValueError as error:
-        raise Invalid("This is no JSON: {reason}", field="text", reason=str(error)) from error
-    if not isinstance(read, dict):
-        raise Invalid("A definition is a JSON object.", field="text")
-    return read
-
-
-def orders_from(form: ThresholdForm) -> Any:  # noqa: ANN401 - one of the severities, or None
-    """Return the least severity that opens an order.
-
-    Raises:
-        Invalid: there is no such severity.
-    """
-    if form.order_from and form.order_from not in SEVERITIES:
-        raise Invalid("There is no such severity.", field="order_from")
-    return form.order_from or None
-
-
 def _highest(db: Session, viewer: Viewer) -> int:
     """Return the unit a new rule is for: the highest one over which the viewer may shape rules."""
     units = select(OrgUnit.id).where(OrgUnit.id.in_(scope.units(viewer, "rules.write")))
@@ -382,6 +357,7 @@ def _form(
     language = request.state.language
     errors = thresholds.refused(request, error) if error else {}
     names = {"asset_type_id": "type", "asset_id": "asset"}
+    described = _described(db, viewer, form, kind, language)
     return pages.render(
         request,
         "rules/form.html",
@@ -389,7 +365,15 @@ def _form(
         form=form,
         kind=kind,
         errors={names.get(field, field): sentence for field, sentence in errors.items()},
-        metrics=_choices(db, viewer, form, kind, language),
+        metrics=[(key, _with_unit(metric, language)) for key, metric in described if metric.kind != "text"],
+        described=[
+            {"key": key, "name": metric.called(language), "unit": metric.unit, "kind": metric.kind}
+            for key, metric in described
+        ],
+        definition=_start(form),
+        words=rule_words.words(language),
+        trial=None,
+        days=TRIED_DAYS,
         types=forms.options(listing.all_types(db, viewer), language),
         operators=OPERATORS,
         severities=SEVERITIES,
@@ -398,10 +382,23 @@ def _form(
     )
 
 
-def _choices(
+def _start(form: ThresholdForm) -> Json:
+    """Return the definition the editor begins with: what the form says, as far as it can be read."""
+    try:
+        return thresholds.definition_of(form)
+    except Invalid:
+        blank = {"type": "compare", "metric": form.metric, "operator": form.operator, "limit": None}
+        return {"schema": 1, "create": {"major": {"condition": blank}}, "clear": {"type": "automatic"}}
+
+
+def _with_unit(metric: Metric, language: str) -> str:
+    return f"{metric.called(language)} ({metric.unit})" if metric.unit else metric.called(language)
+
+
+def _described(
     db: Session, viewer: Viewer, form: ThresholdForm, kind: AlarmType | None, language: str
-) -> list[tuple[str, str]]:
-    """Return the metrics a rule may compare: its target's, or before a target is chosen those of all types."""
+) -> list[tuple[str, Metric]]:
+    """Return the metrics a rule may look at: its target's, or before a target is chosen those of all types."""
     if kind is not None and kind.asset_type_id is not None:
         wanted = [kind.asset_type_id]
     elif kind is not None:
@@ -411,10 +408,5 @@ def _choices(
     else:
         wanted = [one.id for one in listing.all_types(db, viewer)]
     known = types.metrics(db, viewer.company_id, wanted)
-    found = {
-        metric.key: f"{metric.called(language)}{f' ({metric.unit})' if metric.unit else ''}"
-        for metrics in known.values()
-        for metric in metrics.values()
-        if metric.kind != "text"
-    }
-    return sorted(found.items(), key=lambda option: option[1])
+    found = {metric.key: metric for metrics in known.values() for metric in metrics.values()}
+    return sorted(found.items(), key=lambda pair: pair[1].called(language))

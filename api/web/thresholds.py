@@ -3,6 +3,7 @@
 A definition that says more (groups, several metrics, counts) does not fit the form and is edited as text.
 """
 
+import json
 from typing import Any
 
 from fastapi import Request
@@ -71,6 +72,34 @@ def definition(form: ThresholdForm) -> dict[str, Any]:
     if form.message.strip():
         made["message"] = form.message.strip()
     return made
+
+
+def definition_of(form: ThresholdForm) -> dict[str, Any]:
+    """Return the definition a form describes, by its fields or as text.
+
+    Raises:
+        Invalid: it cannot be read.
+    """
+    if not form.text.strip():
+        return definition(form)
+    try:
+        read = json.loads(form.text)
+    except ValueError as error:
+        raise Invalid("This is no JSON: {reason}", field="text", reason=str(error)) from error
+    if not isinstance(read, dict):
+        raise Invalid("A definition is a JSON object.", field="text")
+    return read
+
+
+def orders_from(form: ThresholdForm) -> Any:  # noqa: ANN401 - one of the severities, or None
+    """Return the least severity that opens an order.
+
+    Raises:
+        Invalid: there is no such severity.
+    """
+    if form.order_from and form.order_from not in SEVERITIES:
+        raise Invalid("There is no such severity.", field="order_from")
+    return form.order_from or None
 
 
 def form_of(found: AlarmDefinition) -> ThresholdForm | None:

@@ -19,6 +19,7 @@ const ISLANDS = {
   "[data-flash]": "./flash.js",
   "[data-offline]": "./offline.js",
   "[data-position]": "./position.js",
+  "[data-rule-editor]": "./rule-editor.js",
 };
 
 const attached = new Map(Object.keys(ISLANDS).map((selector) => [selector, new WeakSet()]));

@@ -36,6 +36,9 @@ class Plot {
 
   async load(range = this.asked) {
     const turn = ++this.turn;
+    // What stands in the page is all there is: a draft has no address to ask for more.
+    const standing = this.figure.querySelector("[data-plot-data]");
+    if (standing) return JSON.parse(standing.textContent);
     const address = new URL(this.figure.dataset.plot, location.href);
     if (range.from) address.searchParams.set("from", Math.floor(range.from));
     if (range.to) address.searchParams.set("to", Math.ceil(range.to));
@@ -150,7 +153,7 @@ class Plot {
       tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: token("--fw-surface"), borderColor: line, textStyle: { color: ink, fontSize: 12 } },
       xAxis: { type: "time", min: toWall(this.whole.from), max: toWall(this.whole.to), axisLabel: { color: soft, hideOverlap: true }, axisLine: { lineStyle: { color: line } } },
       yAxis: units.map((unit, index) => ({
-        type: "value", scale: true, name: unit, position: index ? "right" : "left", nameTextStyle: { color: soft, align: index ? "right" : "left" },
+        type: "value", scale: true, ...(index || !data.fit ? {} : this.fitting(data)), name: unit, position: index ? "right" : "left", nameTextStyle: { color: soft, align: index ? "right" : "left" },
         axisLabel: { color: soft }, splitLine: { show: !index, lineStyle: { color: line } },
       })),
       dataZoom: [
@@ -163,6 +166,12 @@ class Plot {
         ...this.notes(index ? { ...data, limits: [], marks: [] } : data, ink, one),
       })),
     };
+  }
+
+  // A draft is judged by how near its limits are, so they are always in sight.
+  fitting(data) {
+    const limits = (data.limits ?? []).map((limit) => limit.value);
+    return { min: ({ min }) => Math.floor(Math.min(min, ...limits)), max: ({ max }) => Math.ceil(Math.max(max, ...limits)) };
   }
 
   // Only the newest alarm and the newest order are named where they stand; names of all would lie upon each other.
