@@ -15,7 +15,7 @@ from api import paging
 from api.access import Db, needs
 from api.v1 import rules as v1
 from api.web import forms, order_policies, pages, rule_words, thresholds
-from api.web.thresholds import ThresholdForm
+from api.web.thresholds import USUAL, ThresholdForm
 from assets import listing, types
 from assets.models import Asset, Metric
 from kernel import clock, i18n
@@ -51,7 +51,6 @@ ORDERS = (
     ("info", i18n.noop("Always")),
     ("", i18n.noop("Never")),
 )
-USUAL = "usual"
 """A new rule opens orders as the company's table says, until it gets lines of its own."""
 
 
@@ -152,7 +151,7 @@ def add_rule(request: Request, db: Db, viewer: Writer, form: Annotated[Threshold
             asset_type_id=None if asset else forms.whole(form.type, "type"),
             asset_id=asset.id if asset else None,
             unit_id=None if asset else _highest(db, viewer),
-            order_from=thresholds.orders_from(form),
+            **({} if form.order_from == USUAL else {"order_from": thresholds.orders_from(form)}),
             definition=thresholds.definition_of(form),
         )
         made = v1.add(db, viewer, body)

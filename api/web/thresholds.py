@@ -15,6 +15,9 @@ from rules.conditions import AlarmDefinition, Automatic, ByHand, Comparison, Dur
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES
 
+USUAL = "usual"
+"""Stands in the form for what the company does."""
+
 
 class ThresholdForm(BaseModel):
     """The form as it is sent; an empty limit means no rule of that severity."""
@@ -92,11 +95,13 @@ def definition_of(form: ThresholdForm) -> dict[str, Any]:
 
 
 def orders_from(form: ThresholdForm) -> Any:  # noqa: ANN401 - one of the severities, or None
-    """Return the least severity that opens an order.
+    """Return the least severity that opens an order; for what the company does, what it does as delivered.
 
     Raises:
         Invalid: there is no such severity.
     """
+    if form.order_from == USUAL:
+        return "major"
     if form.order_from and form.order_from not in SEVERITIES:
         raise Invalid("There is no such severity.", field="order_from")
     return form.order_from or None
