@@ -285,7 +285,8 @@ class Engine:
     def late(self, series: Int64s, ts_ms: Int64s, limit_ms: int) -> tuple[dict[int, tuple[int, int]], int]:
         """Return for each instance the first and last of some late samples, and how many are older than a limit.
 
-        Those are more than ``limit_ms`` older than the newest evaluated of their series, and left out.
+        Those are more than ``limit_ms`` older than the newest evaluated of their series, and left out. So are rules
+        that hear silence: that nothing came was true, whatever came later.
         """
         slot = self._columns.slots_of(series)
         young = (slot >= 0) & (ts_ms >= self._columns.series.mark_ms[slot] - limit_ms)
@@ -293,7 +294,9 @@ class Engine:
         which, at = expand(self._columns.watch_starts[slot[young]], self._columns.watch_starts[slot[young] + 1])
         owners = self._columns.watches["owner"][self._columns.watch_order[at]]
         numbers = self._columns.instances["id"][owners].tolist()
-        for number, one_ms in zip(numbers, ts_ms[young][which].tolist(), strict=True):
+        for slot_of, number, one_ms in zip(owners.tolist(), numbers, ts_ms[young][which].tolist(), strict=True):
+            if self._compiled[slot_of].hears_silence:
+                continue
             first_ms, last_ms = spans.get(number, (one_ms, one_ms))
             spans[number] = min(first_ms, one_ms), max(last_ms, one_ms)
         return spans, int(np.count_nonzero((slot >= 0) & ~young))

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from rules import compiled
+from rules import compiled, conditions
 from rules.compiled import Compiled
 from rules.conditions import Severity
 from rules.engine import Engine
@@ -29,6 +29,7 @@ from rules.outcome import (
     Watched,
 )
 from rules.tape import MOST_METRICS, NOTHING, Float64s, Int64s, Samples, Tape
+from rules.trees import Silent
 
 _WORTH: Final = 4
 """So many instants at least, or stepping them is as fast."""
@@ -113,7 +114,7 @@ def replay(
 
 def is_plain(plan: Compiled) -> bool:
     """Return whether a plan compares samples and nothing else, so that a tape says where it may turn."""
-    return plan.is_plain and len(plan.metrics) <= MOST_METRICS
+    return plan.is_plain and not plan.quiet_ms and len(plan.metrics) <= MOST_METRICS
 
 
 def knows(plan: Compiled, samples: Mapping[str, Samples]) -> bool:
@@ -302,10 +303,16 @@ def _through_engine(
         held = tuple(replace(one, series=names.index(one.metric)) for one in state.held)
         engine.restore([replace(state, held=held)])
     told: list[Transition] = []
+    pauses = _pauses(instance, samples)
     cuts = [*cleared_ms, None]
     begin_ms: int | None = None
     for cut in cuts:
-        for series, ts_ms, value, text in _batches(names, samples, begin_ms, cut):
+        for series, ts_ms, value, text in _batches(names, samples, begin_ms, cut, pauses):
+            if len(pauses):
+                # Silence is heard by our own clock, on which history came as it was measured.
+                outcome = engine.tick(int(ts_ms[0]) - 1)
+                engine.commit(outcome)
+                told.extend(outcome.transitions)
             outcome = engine.evaluate(series, ts_ms, value, int(ts_ms[-1]), text)
             engine.commit(outcome)
             told.extend(outcome.transitions)
@@ -333,10 +340,32 @@ def _recalled(names: Sequence[str], samples: Mapping[str, Samples]) -> Recall:
     return recall
 
 
+def _pauses(instance: Instance, samples: Mapping[str, Samples]) -> Int64s:
+    """Return the instants before and after which a metric was silent for so long that a rule may hear it, rising."""
+    lengths = [
+        leaf.seconds
+        for _, tree in instance.definition.conditions()
+        for leaf in conditions.leaves(tree)
+        if isinstance(leaf, Silent)
+    ]
+    if not lengths:
+        return np.empty(0, np.int64)
+    least_ms = max(0, round(1000 * min(lengths)))
+    found = [np.empty(0, np.int64)]
+    for one in samples.values():
+        at = np.flatnonzero(np.diff(one.ts_ms) >= least_ms)
+        found += [one.ts_ms[at] + 1, one.ts_ms[at + 1], one.ts_ms[-1:] + 1]
+    return np.unique(np.concatenate(found))
+
+
 def _batches(
-    names: Sequence[str], samples: Mapping[str, Samples], begin_ms: int | None, end_ms: int | None
+    names: Sequence[str],
+    samples: Mapping[str, Samples],
+    begin_ms: int | None,
+    end_ms: int | None,
+    pauses: Int64s,
 ) -> Iterator[tuple[Int64s, Int64s, Float64s, list[str | None] | None]]:
-    """Return columns of series, time, value and text in order of time, no instant cut in two."""
+    """Return columns of series, time, value and text in order of time, no instant cut in two, cut at each pause."""
     parts = [(number, samples[name]) for number, name in enumerate(names) if name in samples]
     if not parts:
         return
@@ -353,6 +382,9 @@ def _batches(
         end = min(first + _BATCH, last)
         if end < last:
             end = min(int(np.searchsorted(ts_ms, ts_ms[end - 1], "right")), last)
+        pause = int(np.searchsorted(pauses, ts_ms[first], "right"))
+        if pause < len(pauses):
+            end = min(end, int(np.searchsorted(ts_ms, pauses[pause])))
         said = [text[row] for row in order[first:end].tolist()] if has_text else None
         yield series[first:end], ts_ms[first:end], value[first:end], said
         first = end

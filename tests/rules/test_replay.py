@@ -176,3 +176,15 @@ def test_equal_columns_of_several_metrics_are_one_row_of_instants() -> None:
     (one,) = replay.replay(instance, history, int(at[-1]), plan=compiled.compile_definition(definition)).episodes
     # Unknown never clears: b has nothing to say any more.
     assert (one.ended_ms, one.last.matched, one.last.last_seen_ms) == (None, 55, int(at[54]))
+
+
+def test_silence_in_history_is_heard_when_it_was() -> None:
+    silent = {"type": "no_data", "metric": "a", "seconds": 300}
+    definition = alarm_type({"type": "automatic"}, major=silent)
+    at = START_MS + np.r_[np.arange(0, 600, 10), np.arange(1500, 2100, 10)] * 1000
+    history = {"a": Samples.of(at, np.full(len(at), 5.0))}
+    found = replay.replay(Instance(1, definition, {"a": Watched(1)}), history, probe.ms(3000)).episodes
+    assert [(one.raised_ms, one.ended_ms) for one in found] == [
+        (probe.ms(890), probe.ms(1500)),
+        (probe.ms(2390), None),
+    ]
