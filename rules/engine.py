@@ -31,6 +31,7 @@ from rules.outcome import (
     NEVER,
     Held,
     HeldColumns,
+    Insight,
     Instance,
     Instances,
     InstanceUpdate,
@@ -257,6 +258,28 @@ class Engine:
             raise errors.Conflict("the alarm is not active")
         machine.clear_by_hand(now_ms)
         return self._outcome(list(machine.transitions), [self._update(slot, machine, now_ms)])
+
+    def insight(self, instance_id: int, now_ms: int) -> Insight | None:
+        """Return how an instance stands at our time, None where it is unknown; nothing changes by it."""
+        if instance_id not in self._slots:
+            return None
+        slot = self._slots[instance_id]
+        chosen = np.array([slot], np.intp)
+        self._remember(chosen)
+        [(_, machine)] = self._machines(chosen)
+        clock_ms = max(int(machine.values.event_clock(now_ms)), machine.at_ms)
+        while machine.run_next(clock_ms):
+            pass
+        machine.values.expire(clock_ms)
+        state = machine.state(None, now_ms)
+        return Insight(
+            clock_ms,
+            tuple(machine.values.truths),
+            machine.values.stored(),
+            () if state is None else state.streaks,
+            None if state is None else state.alarm,
+            frozenset(one.severity for one in self._compiled[slot].creates if one.is_open(clock_ms)),
+        )
 
     def clock_of(self, instance_id: int, now_ms: int) -> int | None:
         """Return the event clock of an instance (A7), None where it is unknown."""

@@ -27,6 +27,7 @@ from rules.outcome import (
     Cleared,
     Evidence,
     HeldColumns,
+    Insight,
     Outcome,
     Raised,
     Sample,
@@ -385,6 +386,14 @@ class Evaluator:
                 )
             )
         alarms.take(session, told, now=now)
+
+
+def insight(session: Session, store: TelemetryStore, rule: Standing, *, now: datetime) -> Insight | None:
+    """Return how a rule on an asset stands now, from what is stored: for whoever asks why."""
+    alone = Evaluator()
+    alone._engine = Engine(recall.from_store(store))  # noqa: SLF001 - one's own
+    alone._install(session, store, [rule], now)  # noqa: SLF001 - one's own
+    return alone._engine.insight(rule.instance.id, clock.to_ms(now))  # noqa: SLF001 - one's own
 
 
 def _said(rule: Standing, evidence: Evidence, metric: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def put_off(session: Session, task: Task, *, by: timedelta = PUT_OFF, now: datet
 def read(sessions: sessionmaker[Session], store: TelemetryStore, task: Task) -> History:
     """Read what a rule judged from the last rest before its late samples on, looking ever further back for one."""
     rule, instance = task.rule, task.rule.instance
-    plan = compiled.compile_definition(instance.definition)
+    plan = compiled.compile_definition(instance.definition, instance.context)
     with db.transaction(sessions) as session:
         spans = _spans(session, rule)
         bad = frozenset(name for name, one in history.described(session, rule.asset_id).items() if one.uses_bad)

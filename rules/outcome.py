@@ -263,6 +263,22 @@ def load_state(stored: Mapping[str, Any]) -> State:
     return msgspec.convert(stored, State)
 
 
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """How an instance stands at an instant of its event clock, for whoever asks why.
+
+    ``truths``: of all comparisons in compiled order; ``held``: the newest sample of each metric; ``open``: the
+    severities whose schedule is open.
+    """
+
+    clock_ms: int
+    truths: tuple[bool | None, ...]
+    held: tuple[Held, ...]
+    streaks: tuple[Streak, ...]
+    alarm: Alarm | None
+    open: frozenset[Severity]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldColumns:
     """The newest samples of series: four columns of equal length, of two rows of one series the later holding.

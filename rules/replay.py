@@ -91,9 +91,9 @@ def replay(
     It begins at rest, or in ``state``, whose values the samples must not precede. ``cleared_ms``: when people cleared
     the alarm by hand, rising. ``plan``: the compiled definition, where the caller has many instances of it.
     """
-    plan = plan or compiled.compile_definition(instance.definition)
+    plan = plan or compiled.compile_definition(instance.definition, instance.context)
     if not knows(plan, samples):
-        return _through_engine(instance, samples, until_ms, state, cleared_ms)
+        return _through_engine(instance, plan.metrics, samples, until_ms, state=state, cleared_ms=cleared_ms)
     columns = [samples.get(metric, NOTHING) for metric in plan.metrics]
     hold_ms = [hold_of(instance, metric) for metric in plan.metrics]
     machine = _machine(instance, plan, hold_ms, state)
@@ -289,13 +289,14 @@ class _Led(Machine):
 
 def _through_engine(
     instance: Instance,
+    names: Sequence[str],
     samples: Mapping[str, Samples],
     until_ms: int,
+    *,
     state: State | None,
     cleared_ms: Iterable[int],
 ) -> Replayed:
     """Do the same with an engine of its own, batch by batch."""
-    names = instance.definition.metrics()
     watched = {name: Watched(number, hold_of(instance, name)) for number, name in enumerate(names) if name in samples}
     engine = Engine(_recalled(names, samples))
     engine.install([replace(instance, metrics=watched)])

@@ -51,6 +51,7 @@ NOUNS: tuple[str, ...] = (
     "teams",
     "telemetry",
     "tokens",
+    "traces",
     "trends",
     "types",
     "units",

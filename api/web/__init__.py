@@ -52,6 +52,7 @@ FEATURES: tuple[str, ...] = (
     "skills",
     "storeroom",
     "teams",
+    "traces",
     "track",
     "trends",
     "types",

@@ -172,3 +172,36 @@ def test_the_pages_of_backtests_are_reachable_by_all(
             assert faults(page) == []
             assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         context.close()
+
+
+def test_RUL_16_why_not_shows_the_false_branch_on_the_page_and_over_json(
+    client: httpx.Client, client_of: Any, pump: tuple[int, int], browser: Browser, address: str
+) -> None:
+    asset, rule = pump
+    told = client.get(f"/api/v1/rules/{rule}/trace/{asset}").json()
+    assert (told["absent"], told["is_raised"]) == (None, False)
+    critical = next(one for one in told["rules"] if one["of"] == "critical")
+    assert critical["branch"]["truth"] == "unknown"
+    assert critical["branch"]["values"][0]["value"] == 50.0
+    assert critical["branch"]["values"][0]["is_stale"]
+    assert "≥ 90" in critical["branch"]["says"]
+    assert f'href="/rules/{rule}/trace"' in client.get(f"/rules/{rule}").text
+    page = client.get(f"/rules/{rule}/trace", params={"asset": "P-1"}).text
+    assert "too old to speak" in page
+    assert "There is no asset with this code." in client.get(f"/rules/{rule}/trace", params={"asset": "X"}).text
+    client.patch(f"/api/v1/rules/{rule}", json={"is_enabled": False})
+    assert client.get(f"/api/v1/rules/{rule}/trace/{asset}").json()["absent"] == "off"
+    client.patch(f"/api/v1/rules/{rule}", json={"is_enabled": True})
+    assert client_of("administrator", "quarry").get(f"/api/v1/rules/{rule}/trace/{asset}").status_code == 404
+    for width, lang in ((1440, "en"), (360, "zh")):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        context.add_cookies([
+            {"name": access.COOKIE, "value": client.cookies[access.COOKIE], "url": address},
+            {"name": "lang", "value": lang, "url": address},
+        ])  # fmt: skip
+        seen = context.new_page()
+        seen.goto(f"{address}/rules/{rule}/trace?asset=P-1")
+        seen.wait_for_load_state("networkidle")
+        assert faults(seen) == []
+        assert seen.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        context.close()
