@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import cache
 
 import anyio.to_thread
@@ -20,6 +20,7 @@ from api.backtester import Backtester
 from api.bodies import Bounded
 from api.exporter import Exporter
 from api.forecaster import Forecaster
+from api.importer import Importer
 from api.live import Live
 from api.runtime import Runtime
 from api.v1 import intake_posts
@@ -49,7 +50,9 @@ def create(runtime: Runtime) -> FastAPI:
         app.state.places = asyncio.Semaphore(pool)
         anyio.to_thread.current_default_thread_limiter().total_tokens = pool + 16
         async with app.state.live.listening():
-            with app.state.exporter.running(), app.state.backtester.running(), app.state.forecaster.running():
+            with ExitStack() as work:
+                for beside in (app.state.exporter, app.state.backtester, app.state.forecaster, app.state.importer):
+                    work.enter_context(beside.running())
                 yield
 
     app = FastAPI(
@@ -64,11 +67,13 @@ def create(runtime: Runtime) -> FastAPI:
     app.state.exporter = Exporter(runtime)
     app.state.backtester = Backtester(runtime)
     app.state.forecaster = Forecaster(runtime)
+    app.state.importer = Importer(runtime)
     app.state.live = Live(runtime.sessions, runtime.engine.url.render_as_string(hide_password=False))
     problems.install(app)
     app.router.routes.extend(_routes())
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    app.add_middleware(Bounded, upload_mb=runtime.settings.upload_max_mb)
+    limits = runtime.settings
+    app.add_middleware(Bounded, upload_mb=limits.upload_max_mb, history_mb=limits.history_max_mb)
     app.middleware("http")(_headers)
     return app
 

@@ -38,13 +38,32 @@ def split(body: bytes, zone: str) -> Iterator[tuple[int, bytes]]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Invalid("The file is not UTF-8: byte {n}.", field="body", n=error.start) from None
+    return pieces(iter(text.splitlines(keepends=True)), zone)
+
+
+def pieces(lines: Iterator[str], zone: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of a file whose lines come one by one, as ``split`` does; no more than a row is held.
+
+    Raises:
+        Invalid: the zone or the header cannot be used, or what follows is no CSV; then nothing more is read.
+    """
     if zone:
-        _zone_of(zone)
-    lines = text.splitlines(keepends=True)
-    header = lines[0].strip() if lines else ""
+        zone_of(zone)
+    header = next(lines, "").strip()
     _columns(header)
-    reader = csv.reader(iter(lines), delimiter=_separator(header))
-    begin = 1
+    return _rows(lines, zone, header)
+
+
+def _rows(lines: Iterator[str], zone: str, header: str) -> Iterator[tuple[int, bytes]]:
+    held: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            held.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=_separator(header))
+    begin = 2
     while True:
         try:
             row = next(reader)
@@ -52,9 +71,10 @@ def split(body: bytes, zone: str) -> Iterator[tuple[int, bytes]]:
             return
         except csv.Error as error:
             raise Invalid("The file is no CSV: {why}", field="body", why=error) from None
-        if begin > 1 and any(cell.strip() for cell in row):
-            yield begin, f"{zone}\n{header}\n{''.join(lines[begin - 1 : reader.line_num])}".encode()
-        begin = reader.line_num + 1
+        if any(cell.strip() for cell in row):
+            yield begin, f"{zone}\n{header}\n{''.join(held)}".encode()
+        begin += len(held)
+        held.clear()
 
 
 def read(payload: bytes, sender: str) -> tuple[str, Element]:
@@ -97,7 +117,12 @@ def _separator(header: str) -> str:
 
 
 @lru_cache(64)
-def _zone_of(name: str) -> tzinfo:
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone of IANA's.
+
+    Raises:
+        Invalid: there is none of this name.
+    """
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:  # not found is a KeyError, a path that leads out a ValueError
@@ -125,7 +150,7 @@ def _ms(text: str, zone: str) -> int:
     if at.tzinfo is None:
         if not zone:
             raise Refused(Reason.BAD_TS, f"“{text[:SAID]}” has no offset, and no zone was stated")
-        local, at = at, at.replace(tzinfo=_zone_of(zone))
+        local, at = at, at.replace(tzinfo=zone_of(zone))
         if at.astimezone(UTC).astimezone(at.tzinfo).replace(tzinfo=None) != local:
             raise Refused(Reason.BAD_TS, f"“{text[:SAID]}” does not exist in {zone}: clocks were put forward")
     return (at.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)

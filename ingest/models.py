@@ -268,3 +268,42 @@ class WebhookSource(Scoped, Row):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class HistoryImport(Row):
+    """A file of old readings on its way into the store: what it is, what was found in it, how far it has come."""
+
+    __tablename__ = "history_import"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('open', 'queued', 'running', 'checked', 'done', 'failed', 'discarded')", name="state"
+        ),
+        Index("ix_history_import_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_history_import_account", "account_id", "id"),
+    )
+
+    id: Mapped[Id]
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
+    actor: Mapped[str] = mapped_column(String(80))
+    state: Mapped[str] = mapped_column(String(10))
+    is_trial: Mapped[bool] = mapped_column(default=True)
+    """Whether it is only read, to say what it would do."""
+    file_name: Mapped[str] = mapped_column(String(200))
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of the file."""
+    zone: Mapped[str] = mapped_column(String(60))
+    """Of times without an offset."""
+    device_key: Mapped[str] = mapped_column(String(80), default="")
+    """Whose readings rows hold that name no device."""
+    backdates: Mapped[bool]
+    """Whether they belong to the asset that the device measures, also from before it was bound."""
+    percent: Mapped[int] = mapped_column(default=0)
+    report: Mapped[Json] = mapped_column(default=dict)
+    """What was found, as ``ingest.history.Report`` writes it."""
+    trouble: Mapped[str | None] = mapped_column(String(300))
+    """Why it failed."""
+    asked_at: Mapped[datetime]
+    beat_at: Mapped[datetime | None]
+    """When whoever runs it was last heard of."""
+    ended_at: Mapped[datetime | None]

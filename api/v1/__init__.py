@@ -28,6 +28,7 @@ NOUNS: tuple[str, ...] = (
     "events",
     "intake",
     "exports",
+    "imports",
     "keeping",
     "locations",
     "mappings",

@@ -27,6 +27,7 @@ FEATURES: tuple[str, ...] = (
     "dispatch",
     "ingest",
     "exports",
+    "imports",
     "keeping",
     "labels",
     "machines",

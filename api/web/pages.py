@@ -36,7 +36,7 @@ RAIL = (
 BELOW = {
     "/orders": ("/requests",),
     "/plans": ("/trends",),
-    "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports"),
+    "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports", "/imports"),
     "/settings": (
         *("/people", "/teams", "/roles", "/skills", "/units"),
         *("/labels", "/mappings", "/rejected", "/deliveries", "/audit"),

@@ -315,6 +315,16 @@ def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
     return row.id
 
 
+def _import(session: Session, of: Company, owner: Account, _: Known) -> int:
+    from ingest.models import HistoryImport
+
+    row = HistoryImport(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="failed",
+                        file_name="history.csv", zone="UTC", backdates=False, asked_at=factories.NOW)  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _backtest(session: Session, of: Company, owner: Account, _: Known) -> int:
     from rules.models import Backtest
 
@@ -364,6 +374,7 @@ RECORDS: Mapping[str, Record] = {
     "entry_id": Record(_entry),
     "export_id": Record(_export, of="owner"),
     "hold_id": Record(_hold),
+    "import_id": Record(_import, of="owner"),
     "item_key": Record(lambda *_: "oil"),
     "location_id": Record(lambda session, of, *_: factories.location(session, of, HERE, name=f"{MARK} hall").id),
     "mapping_id": Record(_mapping),
