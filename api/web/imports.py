@@ -24,6 +24,9 @@ router = APIRouter(prefix="/imports")
 Writer = Annotated[Viewer, needs("devices.write")]
 PAGE: Final = 20
 _MOVING: Final = {"queued", "running"}
+SAMPLE: Final = """device,ts,metric,value
+pump-1,2024-03-01T08:00:00+01:00,temperature,21.5
+pump-1,2024-03-01T08:05:00+01:00,temperature,21.7"""
 
 
 class ImportForm(BaseModel):
@@ -134,5 +137,6 @@ def _page(
         rows=shown,
         following=following,
         is_first=after is None,
+        sample=SAMPLE,
         most_mb=access.runtime(request).settings.upload_max_mb * FILES_A_FORM,
     )
