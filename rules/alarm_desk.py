@@ -203,3 +203,27 @@ def twins(session: Session, alarm: Alarm, *, limit: int = 10) -> Sequence[Alarm]
         .order_by(Alarm.id.desc())
         .limit(limit)
     ).all()
+
+
+def sisters(session: Session, viewer: Viewer, alarm: Alarm, *, limit: int = 10) -> Sequence[Alarm]:
+    """Return the latest alarm of the same kind on each sister, the newest first: assets of the same type in sight."""
+    if alarm.asset is None:
+        return []
+    latest = (
+        select(func.max(Alarm.id))
+        .join(Asset, Asset.id == Alarm.asset_id)
+        .where(
+            Asset.type_id == alarm.asset.type_id,
+            Alarm.asset_id != alarm.asset_id,
+            Alarm.type_key == alarm.type_key,
+            scope.visible(Alarm, viewer, "alarms.read"),
+        )
+        .group_by(Alarm.asset_id)
+    )
+    return session.scalars(
+        select(Alarm)
+        .where(Alarm.id.in_(latest))
+        .options(joinedload(Alarm.asset).joinedload(Asset.site))
+        .order_by(Alarm.id.desc())
+        .limit(limit)
+    ).all()

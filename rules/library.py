@@ -142,6 +142,19 @@ def switch(session: Session, kind: AlarmType, *, is_enabled: bool, actor: str, n
     )
 
 
+def remove(session: Session, kind: AlarmType, *, actor: str, now: datetime) -> None:
+    """Remove an alarm type: it watches no longer, is listed no longer, and its key is free.
+
+    What it raised stays, with version and samples; alarms that are open stay until a person clears them.
+    """
+    if kind.removed_at is not None:
+        return
+    before = {"key": kind.key, "is_enabled": kind.is_enabled}
+    kind.is_enabled, kind.removed_at, kind.changed_at = False, now, now
+    kind.key = f"{kind.key[: _LONGEST_KEY - 21]}~{kind.id}"
+    _tell(session, kind, "rule.remove", before, {"removed_at": now.isoformat()}, actor=actor, now=now)
+
+
 def override(
     session: Session, kind: AlarmType, asset: Asset, patch: Mapping[str, Any], *, actor: str, now: datetime
 ) -> None:

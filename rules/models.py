@@ -40,12 +40,14 @@ class AlarmType(Scoped, Named, Row):
     suppressed_while: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     """The plant state in which its alarms mean nothing: ``{"attribute": "mode", "in": ["off", "standby"]}``."""
     changed_at: Mapped[datetime] = mapped_column(index=True)
+    removed_at: Mapped[datetime | None]
+    """When it was removed; what it raised still tells why, so the row and its versions stay."""
 
     asset_type: Mapped[AssetType | None] = relationship()
 
 
 class RuleVersion(Row):
-    """The conditions of an alarm type as they were from one edit to the next; never changed."""
+    """The conditions of an alarm type as they were from one edit to the next; the database lets nobody change one."""
 
     __tablename__ = "rule_version"
     __table_args__ = (UniqueConstraint("alarm_type_id", "number"),)
@@ -230,7 +232,7 @@ class Alarm(Scoped, Row):
     limit: Mapped[float | None]
     rule_version: Mapped[int | None]
     evidence: Mapped[Json] = mapped_column(default=dict)
-    """Frozen at the raise: samples, limits and where they came from, rule version."""
+    """Samples, limits and where they came from, rule version: frozen at the raise, also by the database."""
     previous_id: Mapped[int | None] = mapped_column(ForeignKey("alarm.id"))
     is_late: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Raised late: found in readings that came when it was over; nobody was told."""

@@ -29,9 +29,9 @@ class Wanted:
 
 
 def readable(viewer: Viewer) -> ColumnElement[bool]:
-    """Return the condition that keeps a query of ``AlarmType`` to what the viewer may read."""
+    """Return the condition that keeps a query of ``AlarmType`` to what the viewer may read and was not removed."""
     above = {int(step) for path in viewer.reach.get("rules.read", ()) for step in path.split("/") if step}
-    return or_(
+    return AlarmType.removed_at.is_(None) & or_(
         scope.visible(AlarmType, viewer, "rules.read"),
         AlarmType.unit_id.in_(above) & AlarmType.asset_id.is_(None) & (AlarmType.company_id == viewer.company_id),
     )

@@ -179,6 +179,12 @@ def change_rule(db: Db, viewer: Writer, rule_id: int, body: RuleChange) -> RuleO
     return _now(db, found)
 
 
+@router.delete("/{rule_id}", status_code=204)
+def remove(db: Db, viewer: Writer, rule_id: int) -> None:
+    """Remove an alarm type; what it raised still tells by which version and samples."""
+    library.remove(db, mine(db, viewer, rule_id), actor=viewer.actor, now=clock.now())
+
+
 @router.get("/{rule_id}/versions")
 def all_versions(db: Db, viewer: Reader, rule_id: int) -> paging.Page[VersionOut]:
     """List the versions of an alarm type, the newest first."""

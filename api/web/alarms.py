@@ -1,21 +1,18 @@
 """What people do to alarms, several or one; and the page of one alarm with all it rests on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.access import Db, Parts, needs
 from api.v1 import alarms as v1
 from api.v1 import telemetry as readings
-from api.web import alarms_view, curves, forms, pages
+from api.web import alarm_why, alarms_view, curves, forms, pages
 from assets import measured, types
 from assets.models import Metric
 from kernel import clock, i18n
@@ -23,9 +20,8 @@ from kernel.errors import Conflict, FixwrightError, Invalid
 from maintenance.orders import waiting
 from people import oversight, scope
 from people.scope import Viewer
-from rules import alarm_desk, alarms, conditions, sentences
-from rules.faults import DefinitionRefused
-from rules.models import Alarm, RuleVersion
+from rules import alarm_desk, alarms, sentences
+from rules.models import Alarm
 
 router = APIRouter()
 Reader = Annotated[Viewer, needs("alarms.read")]
@@ -60,18 +56,6 @@ def alarm(request: Request, db: Db, viewer: Reader, alarm_id: int) -> Response:
     return _page(request, db, viewer, alarm_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
-    """What an alarm rests on, as it was frozen when it was raised."""
-
-    sentence: str | None
-    clear: str | None
-    version: int | None
-    limits: Sequence[dict[str, Any]]
-    samples: Sequence[dict[str, Any]]
-    held_for_s: float
-
-
 def _page(
     request: Request, db: Session, viewer: Viewer, alarm_id: int, *, errors: dict[str, str] | None = None
 ) -> Response:
@@ -93,7 +77,8 @@ def _page(
             [*(entry.actor for entry in history), found.acknowledged_by or "", f"account:{found.assignee_id}"],
         ),
         described=described,
-        why=_why(db, found, described, request.state.language),
+        why=alarm_why.of(db, viewer, found, described, request.state.language),
+        sisters=alarm_desk.sisters(db, viewer, found),
         twins=alarm_desk.twins(db, found),
         order=v1.orders_of(db, viewer, [found]).get(found.id),
         wait=waiting.of_alarm(db, found.id),
@@ -129,35 +114,6 @@ def _shown_metrics(found: Alarm, described: dict[str, Metric]) -> list[str]:
     return list(dict.fromkeys(key for key in named if key and (key in described or key == found.metric)))[:2]
 
 
-def _why(db: Session, found: Alarm, described: dict[str, Metric], language: str) -> Why | None:
-    if not found.evidence and found.rule_version is None:
-        return None
-    words = {key: sentences.Word(metric.called(language), metric.unit) for key, metric in described.items()}
-    version = found.evidence.get("rule_version", found.rule_version)
-    sentence = clear = None
-    row = db.scalars(
-        select(RuleVersion).where(RuleVersion.alarm_type_id == found.alarm_type_id, RuleVersion.number == version)
-    ).one_or_none()
-    if row is not None:
-        token = i18n.language.set(language)
-        try:
-            told = sentences.told(conditions.parse(row.definition), words)
-            sentence, clear = dict(told.create).get(found.severity), told.clear
-        except DefinitionRefused:
-            # A version of another grammar: what was frozen with the alarm stands below all the same.
-            sentence = None
-        finally:
-            i18n.language.reset(token)
-    return Why(
-        sentence=sentence,
-        clear=clear,
-        version=version,
-        limits=found.evidence.get("limits", ()),
-        samples=[sample | {"at": clock.from_ms(sample["ts_ms"])} for sample in found.evidence.get("samples", ())],
-        held_for_s=found.evidence.get("held_for_ms", 0) / 1000,
-    )
-
-
 @router.get("/alarms/{alarm_id}/curve")
 def alarm_curve(
     request: Request,
@@ -185,6 +141,12 @@ def alarm_curve(
         spans = measured.of_asset(db, found.asset_id, metric)
         lines = curves.lines(spans, _metrics_of(db, found), lambda one: one.called(language), metric)
     series = readings.asked(lambda: curves.draw(parts.store, lines, start_ms, end_ms, points=min(points, MOST_POINTS)))
+    for line, drawn in zip(lines, series, strict=True):
+        drawn["samples"] = [
+            [sample["ts_ms"], sample["value"]]
+            for sample in found.evidence.get("samples", ())
+            if sample["metric"] == line.key and isinstance(sample["value"], int | float)
+        ]
     axis = lines[0].key if lines else None
     return JSONResponse(
         {

@@ -197,7 +197,7 @@ def _page(
         shown=shown,
         is_old=shown.number != kind.version,
         versions=all_versions,
-        differences=_differences(before, shown),
+        differences=differences(before, shown),
         overrides=[(asset, row, _patched(shown.definition, row.patch, words, language)) for row, asset in differing],
         severities=[severity for severity in SEVERITIES if severity in shown.definition.get("create", {})],
         names=oversight.names(db, viewer, authors),
@@ -209,7 +209,7 @@ def _page(
     )
 
 
-def _differences(before: RuleVersion | None, shown: RuleVersion) -> list[tuple[str, str]]:
+def differences(before: RuleVersion | None, shown: RuleVersion) -> list[tuple[str, str]]:
     """Return what a version changed against the one before: (``+``, ``-``, blank or ``@``, line); [] for the first."""
     if before is None:
         return []
@@ -281,6 +281,13 @@ def switch(db: Db, viewer: Writer, rule_id: int, on: Annotated[str, Form()] = ""
     library.switch(db, kind, is_enabled=on == "1", actor=viewer.actor, now=clock.now())
     notice = i18n.noop("It watches again.") if kind.is_enabled else i18n.noop("It watches no longer.")
     return pages.go(f"/rules/{rule_id}", notice=notice)
+
+
+@router.post("/rules/{rule_id}/remove")
+def remove(db: Db, viewer: Writer, rule_id: int) -> Response:
+    """Remove a rule; what it raised still tells why."""
+    library.remove(db, v1.mine(db, viewer, rule_id), actor=viewer.actor, now=clock.now())
+    return pages.go("/rules", notice=i18n.noop("The rule is removed. What it raised still tells why."))
 
 
 class OverrideForm(BaseModel):

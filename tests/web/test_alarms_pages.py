@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.runtime import Runtime
@@ -223,10 +224,64 @@ def test_ALM_9_an_alarm_still_shows_the_version_and_samples_that_raised_it_after
         "Rule version 1",
     ):
         assert words in page, words
-    assert "80" not in page.partition("Why")[2].partition("What happened")[0]
+    assert "80" not in page.partition("Why")[2].partition("What has changed in the rule since")[0]
     whole = client.get(f"/api/v1/alarms/{overheated['alarm']}").json()
     assert whole["evidence"]["samples"][0]["value"] == 96.5
     assert whole["rule_version"] == 1
+
+
+def test_ALM_9_last_months_alarm_tells_its_version_and_samples_after_its_rule_was_edited_and_removed(
+    client: httpx.Client, company: Company, overheated: dict[str, int], database: sessionmaker[Session]
+) -> None:
+    rule, alarm = overheated["rule"], overheated["alarm"]
+    edited = {**DEFINITION, "message": "Too hot by far"}
+    with db.transaction(database) as session:
+        kind = session.get_one(AlarmType, rule)
+        library.save(session, kind, edited, actor="account:1", now=clock.now())
+        sister = factories.asset(session, company, "mill", name="Sister compressor")
+        stranger = factories.asset(session, company, "mill", name="Strange pump", type_id=factories.asset_type(
+            session, company, "pump").id)  # fmt: skip
+        for other in (sister, stranger):
+            factories.alarm(session, other, type_key="overheat")
+    page = client.get(f"/alarms/{alarm}").text
+    assert "Version 2 holds today." in page
+    changed = page.partition('class="fw-diff')[2].partition("</pre>")[0]
+    assert "Too hot by far" in changed
+    assert "Outlet" in changed
+    assert "Sister compressor" in page
+    assert "Strange pump" not in page
+    assert client.delete(f"/api/v1/rules/{rule}").status_code == 204
+    assert client.get(f"/rules/{rule}").status_code == 404
+    assert client.get(f"/api/v1/rules/{rule}").status_code == 404
+    assert f"/rules/{rule}" not in client.get("/rules").text
+    page = client.get(f"/alarms/{alarm}").text
+    for words in ("when Temperature ≥ 95 °C for 1 min", "96.5", "Rule version 1", "The rule has been removed since."):
+        assert words in page, words
+    with db.transaction(database) as session:
+        unit = session.merge(company.units["company"])
+        machine = session.get_one(Asset, overheated["machine"])
+        again = library.AlarmTypeDraft("overheat", "Overheat again", asset_type_id=machine.type_id)
+        library.add(session, again, DEFINITION, unit=unit, actor="account:1", now=clock.now())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE alarm SET evidence = '{}'",
+        "UPDATE alarm SET evidence = jsonb_set(evidence, '{rule_version}', '7')",
+        "UPDATE rule_version SET definition = '{}'",
+        "DELETE FROM rule_version",
+    ],
+)
+def test_ALM_9_the_database_itself_refuses_to_change_what_an_alarm_rests_on(
+    overheated: dict[str, int], database: sessionmaker[Session], statement: str
+) -> None:
+    with database() as session:
+        session.execute(text("UPDATE alarm SET count = count + 1, evidence = evidence"))
+        with pytest.raises(DBAPIError):
+            session.execute(text(statement))
+        session.rollback()
+        assert session.get_one(Alarm, overheated["alarm"]).evidence["samples"][0]["value"] == 96.5
 
 
 def test_ALM_10_an_alarm_and_its_order_lead_to_each_other(
@@ -262,6 +317,7 @@ def test_the_curve_of_an_alarm_has_the_limits_it_was_raised_with(
     assert [value for _, value in answer["series"][0]["points"]] == [90.0, 96.0, 97.0]
     assert [(limit["value"], limit["severity"]) for limit in answer["limits"]] == [(95.0, "critical")]
     assert answer["marks"][0]["severity"] == "critical"
+    assert [value for _, value in answer["series"][0]["samples"]] == [96.5]
 
 
 def test_ALM_12_the_length_of_an_alarm_is_told_in_device_time(

@@ -3,6 +3,7 @@
 //
 //   GET <src>?from=<ms>&to=<ms>&points=<n>  →  { from, to,
 //     series: [{ name, unit, kind: "line"|"step", points: [[ms, value|null], …],
+//                samples: [[ms, value], …],
 //                doubts: [{ from, to, value, y, quality: "bad"|"uncertain", reason: "stuck"|"clock"|null }] }],
 //     limits: [{ label, value, severity }],  marks: [{ from, to|null, label, severity, href }] }
 //
@@ -206,7 +207,11 @@ class Plot {
           coord: [toWall(one.from), one.y], symbol: one.quality === "bad" ? "diamond" : "circle", symbolSize: 9,
           itemStyle: { color: colour(one), borderColor: token("--fw-surface"), borderWidth: 1 }, label: { show: false },
           emphasis: { label: { show: true, formatter: `${one.value} · ${word(one)}`, color: ink, position: "top", fontSize: 11 } },
-        })),
+        })).concat((series.samples ?? []).map(([at, value]) => ({
+          // The very reading an alarm was raised upon.
+          coord: [toWall(at), value], symbol: "circle", symbolSize: 10,
+          itemStyle: { color: "transparent", borderColor: ink, borderWidth: 2 }, label: { show: true, formatter: String(value), color: ink, position: "top", fontSize: 11 },
+        }))),
       },
       markArea: {
         data: doubts.filter((one) => one.to > one.from).map((one) => [
