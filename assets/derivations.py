@@ -215,7 +215,7 @@ def _unit(draft: DerivedDraft, source: str) -> str:
     """Return the unit that follows from what is worked out; a scale makes another one, which somebody has to say."""
     if draft.how == "run_hours":
         return "h"
-    if draft.how in {"starts", "cycles"} or draft.scale != 1:
+    if draft.how in {"starts", "cycles", "deviation"} or draft.scale != 1:
         return ""
     if draft.how == "energy":
         return f"{source}h" if source else ""

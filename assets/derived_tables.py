@@ -15,7 +15,8 @@ class Derivation(Row):
     __tablename__ = "derivation"
     __table_args__ = (
         CheckConstraint(
-            "how IN ('run_hours', 'starts', 'cycles', 'energy', 'counter', 'difference', 'rate')", name="how"
+            "how IN ('run_hours', 'starts', 'cycles', 'energy', 'counter', 'difference', 'rate', 'deviation')",
+            name="how",
         ),
     )
 

@@ -17,8 +17,9 @@ import numpy as np
 from assets.derivations import Derived
 from assets.measured import Span
 from telemetry import derived
+from telemetry.baseline import LOOK_BACK_MS, deviations
 from telemetry.buckets import MAX_SAMPLES
-from telemetry.derived import OF_TIME, Break, Hours, Opening, hour_of
+from telemetry.derived import OF_HABIT, OF_TIME, Break, Hours, Opening, hour_of
 from telemetry.readings import Flag, Flags, Float64s, Int64s, Readings, concatenate
 from telemetry.retention import DAY_MS, HOUR_MS
 from telemetry.store import TelemetryStore
@@ -141,8 +142,11 @@ class _Working:
         end_ms = min(_full(self._work.to_ms), until_ms)
         if begin_ms >= end_ms:
             return Found.nothing()
-        end_ms = self._reach(end_ms, until_ms)
-        values = self._hours(begin_ms, end_ms)
+        if self._recipe.how in OF_HABIT:
+            values = self._deviations(begin_ms, end_ms)
+        else:
+            end_ms = self._reach(end_ms, until_ms)
+            values = self._hours(begin_ms, end_ms)
         stored = self._stored(self._work.values, begin_ms)
         if self._work.metric.total is None:
             return Found(values, Points.none(), stored, Points.none())
@@ -185,6 +189,20 @@ class _Working:
             known_ms = np.bincount(at, known.astype(np.float64), minlength=len(hours))
             flags[known_ms < KNOWN * HOUR_MS] = Flag.UNCERTAIN
         return Points(self._placed(hours * HOUR_MS), total, flags)
+
+    def _deviations(self, begin_ms: int, end_ms: int) -> Points:
+        """Return how unusual the hours of ``[begin_ms, end_ms)`` are; those judged since a late one stay."""
+        start = max(begin_ms - LOOK_BACK_MS, 0)
+        edges = np.arange(start, end_ms + 1, HOUR_MS, dtype=np.int64)
+        hour_ms, mean = edges[:-1], np.full(len(edges) - 1, np.nan)
+        for span in self._work.sources:
+            table = self._store.aggregate([span.series], edges)
+            speaks = (table.count[0] > 0) & (hour_ms + HOUR_MS > span.starts_ms) & (hour_ms < span.ends_ms)
+            mean[speaks] = table.sum[0][speaks] / table.count[0][speaks]
+        wanted = hour_ms[hour_ms >= begin_ms]
+        value = deviations(hour_ms, mean, wanted)
+        known = np.isfinite(value)
+        return Points(self._placed(wanted[known]), value[known], np.zeros(int(known.sum()), np.uint8))
 
     def _placed(self, hour_ms: Int64s) -> Int64s:
         """Return where hours are stored: at their beginning, or where the first device of that hour was bound."""

@@ -2,9 +2,9 @@
 
 For ``ingest.hours``, which keeps it as a derived metric that rules can compare. What is usual at an hour is the median
 of that hour, the one before and the one after, one to six weeks earlier; how far it usually strays is their median
-distance from it, at least that of the last two weeks as a whole. So an hour is judged by the past alone, a fault of last
-week does not become the usual, and everybody can redo the sum. Weeks are counted in UTC; where clocks are changed, the
-hours beside it bridge the shift.
+distance from it, at least that of the last two weeks as a whole. So an hour is judged by the past alone, a fault of
+last week does not become the usual, and everybody can redo the sum. Weeks are counted in UTC; where clocks are changed,
+the hours beside it bridge the shift.
 """
 
 from typing import Final

@@ -11,19 +11,21 @@ most for ``hold_ms`` (SEMANTICS A8), and what nothing speaks about is unknown, n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from telemetry.readings import Float64s, Int64s, Mask
 from telemetry.retention import HOUR_MS
 
-How = Literal["run_hours", "starts", "cycles", "energy", "counter", "difference", "rate"]
-HOWS: Final[tuple[How, ...]] = ("run_hours", "starts", "cycles", "energy", "counter", "difference", "rate")
+How = Literal["run_hours", "starts", "cycles", "energy", "counter", "difference", "rate", "deviation"]
+HOWS: Final[tuple[How, ...]] = get_args(How)
 SUMMED: Final = frozenset({"run_hours", "starts", "cycles", "energy", "counter"})
 """Those whose hours add up to a running total."""
 OF_TIME: Final = frozenset({"run_hours", "energy"})
 """Those that a reading goes on to feed after its hour."""
+OF_HABIT: Final = frozenset({"deviation"})
+"""Those that the weeks before decide over (``telemetry.baseline``), not the readings of the hour alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class DerivedIn(BaseModel):
     name: str
     name_zh: str | None = None
     source: str = Field(description="Key of the metric it is worked out of.")
-    how: str = Field(description="run_hours, starts, cycles, energy, counter, difference or rate.")
+    how: str = Field(description="run_hours, starts, cycles, energy, counter, difference, rate or deviation.")
     unit: str = Field("", description="The one that follows from the source when left out.")
     decimals: int = 1
     above: float | None = Field(None, description="It runs while the source is greater; 0.5 when left out.")

@@ -30,6 +30,7 @@ _NAMES: Final = {
     "starts": ("starts", i18n.noop("Number of starts")),
     "cycles": ("cycles", i18n.noop("Number of cycles")),
     "energy": ("energy", i18n.noop("Energy")),
+    "deviation": ("unusual", i18n.noop("Deviation from the usual")),
 }
 WIDTHS: Final = (
     ("65536", i18n.noop("16 bits")),

@@ -20,6 +20,7 @@ HOW_WORDS: Final = (
     ("counter", i18n.noop("Consumption by a counter")),
     ("difference", i18n.noop("Change in an hour")),
     ("rate", i18n.noop("Rate of change")),
+    ("deviation", i18n.noop("Deviation from the usual")),
 )
 
 

@@ -293,3 +293,21 @@ def test_a_rule_compares_a_derived_metric(world: World) -> None:
     with world.sessions() as session:
         (raised,) = session.scalars(select(Alarm)).all()
     assert (raised.type_key, raised.value) == ("worn", 60)
+
+
+def test_RUL_18_an_unusual_hour_is_worked_out_and_a_rule_hears_of_it(world: World) -> None:
+    world.add(DerivedDraft("unusual", "Unusual", "raw", "deviation"))
+    three_weeks = {60.0 * hour: 50 + 10 * (hour % 24 // 12) + hour % 3 / 10 for hour in range(-21 * 24, 1)}
+    world.send("raw", three_weeks, marks=False)
+    world.send("raw", {60: 90.0})
+    world.work()
+    kept = world.kept("unusual")
+    assert kept[1] > 6
+    assert world.judged[-1] == (TEN + HOUR_MS, kept[1])
+
+
+def test_RUL_18_with_too_little_past_there_is_no_value(world: World) -> None:
+    world.add(DerivedDraft("unusual", "Unusual", "raw", "deviation"))
+    world.send("raw", {60.0 * hour: 50.0 for hour in range(-72, 2)})
+    world.work()
+    assert world.kept("unusual") == {}
