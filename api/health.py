@@ -21,6 +21,8 @@ _INTAKE = {
     "waiting": Gauge("fixwright_intake_waiting", "Messages received and not yet durable."),
     "lag": Gauge("fixwright_intake_lag_seconds", "How long messages wait to be stored."),
     "over": Gauge("fixwright_intake_over_limit", "Messages over a limit since the start."),
+    "late": Gauge("fixwright_rules_late", "Readings for rules that came late since the start."),
+    "too_late": Gauge("fixwright_rules_too_late", "Those of them that came too late for any rule to judge."),
 }
 
 
@@ -30,6 +32,8 @@ def watch(ingest: Ingest) -> None:
     _INTAKE["waiting"].set_function(lambda: ingest.waiting)
     _INTAKE["lag"].set_function(ingest.lag_s)
     _INTAKE["over"].set_function(lambda: ingest.over_limit)
+    _INTAKE["late"].set_function(lambda: ingest.came_late[0])
+    _INTAKE["too_late"].set_function(lambda: ingest.came_late[1])
 
 
 _WORKER = ("worker", "share", "role")

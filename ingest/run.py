@@ -167,6 +167,12 @@ class Ingest:
         """How many messages were over a limit since the start."""
         return self._pipeline.over_limit
 
+    @property
+    def came_late(self) -> tuple[int, int]:
+        """How many readings for rules came late since the start, and how many of them so late that none judges them."""
+        rules = self._pipeline.rules
+        return rules.late, rules.too_late
+
     def healthy(self) -> bool:
         """Return whether nothing is wrong."""
         return self.trouble() is None
@@ -346,7 +352,8 @@ class Ingest:
         )
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
-        beside = [asyncio.create_task(some) for some in (self._tick_for_ever(), self._keep_house(), self._derive())]
+        rounds = (self._tick_for_ever(), self._keep_house(), self._derive(), self._judge_late())
+        beside = [asyncio.create_task(some) for some in rounds]
         stopped = asyncio.create_task(stopping.wait())
         self._say_started()
         await asyncio.wait((receiving, stopped, deposed), return_when=asyncio.FIRST_COMPLETED)

@@ -313,15 +313,21 @@ class Engine:
         """
         slot = self._columns.slots_of(series)
         young = (slot >= 0) & (ts_ms >= self._columns.series.mark_ms[slot] - limit_ms)
-        spans: dict[int, tuple[int, int]] = {}
         which, at = expand(self._columns.watch_starts[slot[young]], self._columns.watch_starts[slot[young] + 1])
         owners = self._columns.watches["owner"][self._columns.watch_order[at]]
-        numbers = self._columns.instances["id"][owners].tolist()
-        for slot_of, number, one_ms in zip(owners.tolist(), numbers, ts_ms[young][which].tolist(), strict=True):
-            if self._compiled[slot_of].hears_silence:
-                continue
-            first_ms, last_ms = spans.get(number, (one_ms, one_ms))
-            spans[number] = min(first_ms, one_ms), max(last_ms, one_ms)
+        order = np.argsort(owners, kind="stable")
+        owners, when = owners[order], ts_ms[young][which][order]
+        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
+        least, greatest = (
+            (np.minimum.reduceat(when, first), np.maximum.reduceat(when, first)) if len(first) else ((), ())
+        )
+        numbers = self._columns.instances["id"][owners[first]].tolist()
+        found = zip(owners[first].tolist(), numbers, map(int, least), map(int, greatest), strict=True)
+        spans = {
+            number: (first_ms, last_ms)
+            for owner, number, first_ms, last_ms in found
+            if not self._compiled[owner].hears_silence
+        }
         return spans, int(np.count_nonzero((slot >= 0) & ~young))
 
     def commit(self, outcome: Outcome) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import BigInteger, DateTime, cast, delete, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -76,22 +77,23 @@ def note(session: Session, spans: Mapping[int, tuple[int, int]], *, now: datetim
     """Note the late samples of instances (by engine number): from the first to the last, in device time."""
     if not spans:
         return
-    rows = []
-    for number, (first_ms, last_ms) in sorted(spans.items()):
-        kind, asset = standing.split_id(number)
-        since, until = clock.from_ms(first_ms), clock.from_ms(last_ms)
-        rows.append(
-            {
-                "alarm_type_id": kind,
-                "asset_id": asset,
-                "since": since,
-                "until": until,
-                "revision": 1,
-                "noted_at": now,
-                "due_at": now + QUIET_FOR,
-            }
+    numbers = sorted(spans)
+    kinds, things = zip(*(standing.split_id(number) for number in numbers), strict=True)
+    ends = [[clock.from_ms(spans[number][end]) for number in numbers] for end in (0, 1)]
+    rows = (
+        func.unnest(
+            cast(list(kinds), ARRAY(BigInteger)),
+            cast(list(things), ARRAY(BigInteger)),
+            *(cast(column, ARRAY(DateTime(timezone=True))) for column in ends),
         )
-    statement = upsert(LateSpan)
+        .table_valued("kind", "thing", "since", "until", name="noted")
+        .render_derived()
+    )
+    said = select(
+        rows.c.kind, rows.c.thing, rows.c.since, rows.c.until, literal(1), literal(now), literal(now + QUIET_FOR)
+    )
+    names = ["alarm_type_id", "asset_id", "since", "until", "revision", "noted_at", "due_at"]
+    statement = upsert(LateSpan).from_select(names, said)
     fresh, known = statement.excluded, LateSpan.__table__.c
     session.execute(
         statement.on_conflict_do_update(
@@ -102,8 +104,7 @@ def note(session: Session, spans: Mapping[int, tuple[int, int]], *, now: datetim
                 "revision": known.revision + 1,
                 "due_at": func.least(fresh.due_at, known.noted_at + WAIT_AT_MOST),
             },
-        ),
-        rows,
+        )
     )
 
 

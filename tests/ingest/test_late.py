@@ -1,5 +1,6 @@
 """RUL-12: readings that come late are judged at their own time, once, and what is over calls nobody."""
 
+import json
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -11,8 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from ingest import crash
+from ingest.batch import Batch
 from ingest.pipeline import Pipeline
-from kernel import clock, db
+from ingest.run import Ingest
+from kernel import clock, db, settings
 from kernel.models import Event
 from rules import alarms, library
 from rules.library import AlarmTypeDraft
@@ -21,6 +24,7 @@ from telemetry.duckdb import DuckDbStore
 from tests import plant
 from tests.ingest.test_pipeline import NOW, NOW_MS, batch, rows, telemetry
 from tests.plant import Plant
+from tests.waiting import until
 
 SOON = timedelta(minutes=1)
 HOT = {
@@ -276,3 +280,28 @@ def test_RUL_12_a_device_that_sends_in_any_order_ends_like_one_that_sends_in_ord
     states = {(one.alarm_type_id, one.asset_id) for one in rows(database, RuleState) if one.state["alarm"]}
     active = {(one.alarm_type_id, one.asset_id) for one in rows(database, Alarm) if one.is_active}
     assert states == active
+
+
+@pytest.mark.usefixtures("works")
+def test_a_process_judges_what_came_late_by_itself(
+    database: sessionmaker[Session], store: DuckDbStore, tmp_path: Path
+) -> None:
+    ingest = Ingest(settings.load(data_dir=tmp_path, mqtt_bind="127.0.0.1:0"), database, store)
+    ingest.start()
+    try:
+        at_ms = clock.now_ms()
+
+        def hand_over(*samples: tuple[int, float]) -> None:
+            bodies = [{"ts": at_ms + 1000 * at, "values": {"temperature": one}} for at, one in samples]
+            said = [("fw/v1/dev-0/telemetry", json.dumps(body).encode()) for body in bodies]
+            ingest.submit(Batch.of(said, received_ms=at_ms)).result(timeout=20)
+
+        hand_over((0, 40))
+        hand_over((-60, 40), (-50, 70), (-40, 75), (-30, 40))
+        until(lambda: bool(rows(database, Alarm)), what="the late readings are judged")
+        assert ingest.came_late == (4, 0)
+    finally:
+        ingest.stop()
+    (alarm,) = rows(database, Alarm)
+    assert (alarm.is_late, alarm.is_active, alarm.count, alarm.peak_value) == (True, False, 2, 75)
+    assert rows(database, LateSpan) == []
