@@ -139,6 +139,12 @@ def of_types(session: Session, company_id: int, type_ids: Iterable[int]) -> dict
     }
 
 
+def all_metrics(session: Session) -> frozenset[int]:
+    """Return the ids of all metrics that are worked out, totals too: no device may send them."""
+    rows = session.execute(select(Derivation.metric_id, Derivation.total_id))
+    return frozenset(identity for row in rows for identity in row if identity is not None)
+
+
 def rows_of(session: Session, metrics: Iterable[Metric]) -> dict[int, Derivation]:
     """Return the derivations behind some metrics, by the metric's id: that of the hours, and that of the total."""
     wanted = [metric.id for metric in metrics]

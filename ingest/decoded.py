@@ -62,6 +62,7 @@ class Reason(StrEnum):
     OUT_OF_SEQUENCE = "out_of_sequence"
     UNKNOWN_ALIAS = "unknown_alias"
     HISTORICAL = "historical"
+    WORKED_OUT = "worked_out"
     FAILED = "failed"
 
 

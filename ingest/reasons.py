@@ -63,6 +63,10 @@ WORDS: Final[dict[Reason, tuple[str, str]]] = {
         noop("History newer than the live value"),
         noop("Replay it when the live value is newer, or let the machine send it as live."),
     ),
+    Reason.WORKED_OUT: (
+        noop("Metric that is worked out here"),
+        noop("Let the device call it otherwise, or remove the derived metric from its type; then replay the message."),
+    ),
     Reason.PATH_MISSING: (
         noop("Nothing found by the mapping"),
         noop("Compare the message with the mapping: try it there as the sample."),

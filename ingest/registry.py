@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from assets import types
+from assets import derivations, types
 from assets.identity import Credentials
 from assets.models import Asset, Binding, Device, Metric
 from ingest.decoded import Decoded, Int32s, Reason, SeriesNames, Source
@@ -87,6 +87,7 @@ class Registry:
         self._keys: dict[int, str] = {}
         self._series: dict[Pair, int] = {}
         self._metrics: dict[int, dict[str, Metric]] = {}
+        self._worked_out: frozenset[int] = frozenset()
         self.standing: dict[tuple[int, str], bool] = {}
         """What mapped messages said last of an alarm: (device id, code) → raised."""
         self._newest_series = 0
@@ -107,7 +108,7 @@ class Registry:
         self._keys = {device.id: device.key for device in devices}
         self._series = series.load(session)
         self._newest_series = max(0, max(self._series.values(), default=0) - _UNDER_WAY)
-        self._metrics = _metrics(session, devices)
+        self._metrics, self._worked_out = _metrics(session, devices), derivations.all_metrics(session)
         self._forget_names(SeriesNames())
 
     def reload(self, session: Session, device_ids: Iterable[int]) -> list[Known]:
@@ -115,6 +116,7 @@ class Registry:
         wanted = set(device_ids)
         devices = _devices(session, wanted)
         self._metrics |= _metrics(session, devices)
+        self._worked_out = derivations.all_metrics(session)
         self._series |= series.load(session, wanted)
         for gone in wanted - {device.id for device in devices}:
             self._devices.pop(self._keys.pop(gone, ""), None)
@@ -214,9 +216,11 @@ class Registry:
 
     def refusal(self, pair: int) -> Refusal:
         """Return why the source of a pair may not speak."""
-        verdict = self._verdicts[self._names.pairs[pair][0]]
-        assert isinstance(verdict, Refusal)  # noqa: S101 - asked only of pairs whose series is REFUSED
-        return verdict
+        source, name = self._names.pairs[pair]
+        verdict = self._verdicts[source]
+        if isinstance(verdict, Refusal):
+            return verdict
+        return Refusal(Reason.WORKED_OUT, f"“{name}” is worked out here")
 
     def named(self, pair: int) -> str:
         """Return the key of the device that a pair's source named."""
@@ -295,6 +299,9 @@ class Registry:
         self.device[pair] = verdict.id
         self.series[pair] = self._series.get((verdict.id, name), UNSEEN)
         metric = self._metrics.get(verdict.asset_type_id or 0, {}).get(name)
+        if metric is not None and metric.id in self._worked_out:
+            self.series[pair] = REFUSED
+            return
         if metric is not None:
             self.low[pair] = -np.inf if metric.low is None else metric.low
             self.high[pair] = np.inf if metric.high is None else metric.high

@@ -18,6 +18,7 @@ from assets.meters import MeterDraft
 from assets.models import AssetType, Metric
 from ingest.batch import Batch
 from ingest.deriving import Deriving
+from ingest.models import RejectedMessage
 from ingest.pipeline import Pipeline
 from kernel import clock, db
 from kernel.models import AuditEntry
@@ -270,6 +271,19 @@ def test_late_messages_are_noted_before_they_are_acknowledged_and_live_ones_are_
     assert world.notes() == 0
     pipeline.process(Batch.of([said(3 * HOUR_MS, 1), said(3 * HOUR_MS + 1, 1)]))
     assert world.notes() in {1, 2}
+
+
+def test_a_device_that_sends_what_is_worked_out_is_set_aside(world: World) -> None:
+    world.add(COUNTED)
+    pipeline = Pipeline(world.sessions, world.store)
+    pipeline.load()
+    body = json.dumps({"raw": 5, "strokes_total": 5}).encode()
+    pipeline.process(Batch.of([("fw/v1/dev-0/telemetry", body), ("fw/v1/dev-0/telemetry", b'{"raw": 7}')]))
+    with world.sessions() as session:
+        (kept,) = session.scalars(select(RejectedMessage)).all()
+        known = series.load(session, [world.plant.devices[0].id])
+    assert (kept.reason, kept.detail) == ("worked_out", "“strokes_total” is worked out here")
+    assert {metric for _, metric in known} == {"raw"}
 
 
 def test_a_rule_compares_a_derived_metric(world: World) -> None:

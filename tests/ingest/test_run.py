@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -9,7 +10,9 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import passwords
+from assets import derivations, passwords
+from assets.derivations import DerivedDraft
+from assets.models import AssetType
 from assets.models import Device as DeviceRow
 from ingest import publisher, rejected
 from ingest.models import IntakeCount, RejectedMessage
@@ -19,8 +22,11 @@ from kernel.errors import Misconfigured, Unavailable
 from rules import library
 from rules.library import AlarmTypeDraft
 from rules.models import Alarm
+from telemetry import derived, series
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
+from telemetry.readings import Readings
+from telemetry.retention import HOUR_MS
 from tests import plant
 from tests.ingest.edges import Device
 from tests.mosquitto import Mosquitto
@@ -216,3 +222,29 @@ def connect_embedded(
     for device in made:
         device.leave()
     running.stop()
+
+
+def test_TEL_7_derived_metrics_are_worked_out_beside_the_path(
+    database: sessionmaker[Session], store: DuckDbStore, tmp_path: Path, works: Plant, broker: Mosquitto
+) -> None:
+    before = clock.now() - timedelta(minutes=1)
+    hour_ms = derived.hour_of(clock.now_ms()) - 5 * HOUR_MS
+    pair = works.devices[0].id, "temperature"
+    with db.transaction(database) as session:
+        number = series.ensure(session, [pair], now=before)[pair]
+        kind = session.get_one(AssetType, works.type.id)
+        draft = DerivedDraft("warmed", "Warmed by", "temperature", "difference")
+        derivations.add(session, kind, draft, actor="account:1", now=before)
+    store.write(Readings.of([number] * 3, [hour_ms, hour_ms + 1000, hour_ms + HOUR_MS], [20.0, 25.0, 22.0]))
+    running = Ingest(settings.load(data_dir=tmp_path, mqtt_url=broker.url), database, store)
+    running.start()
+
+    def worked_out() -> list[float]:
+        with database() as session:
+            found = series.load(session, [pair[0]]).get((pair[0], "warmed"), 0)
+        return store.samples(found, 0, clock.now_ms(), limit=10).value.tolist()
+
+    try:
+        until(lambda: worked_out() == [5.0, -3.0], what="the hours are worked out")
+    finally:
+        running.stop()
