@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from assets import measured
 from assets.measured import Curve, Span
@@ -21,6 +22,8 @@ from telemetry.store import TelemetryStore
 
 NARROWEST_BREAK: Final = 4
 """A break in a line is at least so many points of the screen wide; buckets may leave narrower ones by themselves."""
+AROUND: Final = 4
+"""Steps on either side of a place that tell how far apart points usually stand there."""
 MOST_DOUBTS: Final = 20_000
 """Readings of a line that are looked at for marks."""
 MOST_SHOWN: Final = 200
@@ -79,7 +82,7 @@ def draw(
         few = exact[line.key]
         ts_ms, value = _numbers(few) if few is not None else _peaks(thinned[line.key])
         step_ms = (end_ms - start_ms) // points
-        breaks = _breaks(line, ts_ms, step_ms, is_exact=few is not None)
+        breaks = _breaks(line, ts_ms, NARROWEST_BREAK * step_ms if few is None else 0)
         doubted = _not_good(store, line, start_ms, end_ms)
         series.append(
             {
@@ -93,17 +96,20 @@ def draw(
     return series
 
 
-def _breaks(line: Line, ts_ms: Int64s, step_ms: int, *, is_exact: bool) -> Int64s:
+def _breaks(line: Line, ts_ms: Int64s, narrowest_ms: int) -> Int64s:
     """Return the points after which the line breaks: nothing came for longer than a value holds.
 
-    Where every reading is drawn and its interval is known, that is all. Else a range may hold years of a reading an
-    hour and a day of one a second, so three steps as they are around the place are bridged too.
+    A range may hold years of a reading an hour and a day of one a second. Where most points before a place, or most
+    after it, stand further apart than a value holds, that is how they came, and three times as far is a break.
     """
-    steps, hold = np.diff(ts_ms), held_for_ms(line.described)
-    if is_exact and line.described is not None and line.described.expected_interval_s is not None:
-        return np.flatnonzero(steps > hold)
-    around = np.maximum(np.append(steps[1:], 0), np.insert(steps[:-1], 0, 0)) if len(steps) > 1 else steps
-    return np.flatnonzero(steps > np.maximum(max(hold, NARROWEST_BREAK * step_ms), 3 * around))
+    steps = np.diff(ts_ms)
+    limit = np.full(len(steps), max(held_for_ms(line.described), narrowest_ms))
+    if len(steps) > AROUND:
+        sides = sliding_window_view(np.pad(steps, AROUND, mode="reflect"), AROUND + 1)
+        usual = np.quantile(sides, 0.25, axis=1, method="lower")
+        usual = np.maximum(usual[:-AROUND], usual[AROUND:])
+        limit = np.where(usual > limit, 3 * usual, limit)
+    return np.flatnonzero(steps > limit)
 
 
 def _numbers(readings: Readings) -> tuple[Int64s, Float64s]:
