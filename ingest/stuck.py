@@ -83,6 +83,11 @@ class Seen:
     slots: Int64s
     known: _Known
 
+    def joined(self, other: "Seen") -> "Seen":
+        """Return what both leave; they have no slot in common."""
+        both = ((getattr(self.known, one.name), getattr(other.known, one.name)) for one in fields(_Known))
+        return Seen(np.concatenate([self.slots, other.slots]), _Known(*map(np.concatenate, both)))
+
 
 class Stuck:
     """Judges the batches of one process. For one thread at a time."""
@@ -99,16 +104,14 @@ class Stuck:
         ``limits`` say by series number how many equal readings make it stuck, 0 for never; they may end early. Flags
         are None where nothing is marked.
         """
-        inside = readings.series < len(limits)
-        limit = limits[np.where(inside, readings.series, 0)] if len(limits) else np.zeros(len(inside), np.int32)
-        watched = inside & (limit > 0) & ~quality.has(readings.flags, _IGNORED) & np.isfinite(readings.value)
-        rows = np.flatnonzero(watched)
+        rows = _watched(readings, limits)
         if not len(rows):
             return None, None
         order = rows[_by_series_and_time(readings.series[rows], readings.ts_ms[rows])]
         slot = self._slots_of(readings.series[order])
-        marked, seen = self._judged(slot, readings.ts_ms[order], readings.value[order], limit[order].astype(np.int64))
-        if not marked.any():
+        limit = limits[readings.series[order]].astype(np.int64)
+        marked, seen = self._judged(slot, readings.ts_ms[order], readings.value[order], limit)
+        if marked is None or not marked.any():
             return None, seen
         flags = readings.flags.copy()
         flags[order[marked]] |= np.uint8(Flag.STUCK)
@@ -122,24 +125,63 @@ class Stuck:
 
     # How --------------------------------------------------------------------------------------------------------
 
-    def _judged(self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s) -> tuple[Mask, Seen | None]:
-        """Judge rows sorted by slot and time; return which are marked."""
+    def _judged(self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s) -> tuple[Mask | None, Seen | None]:
+        """Judge rows sorted by slot and time; return which are marked, None for none."""
         known = self._known
+        first = _starts(slot)
         again = np.zeros(len(slot), np.bool_)
-        again[1:] = (slot[1:] == slot[:-1]) & (ts_ms[1:] <= ts_ms[:-1])
+        again[1:] = (slot[1:] == slot[:-1]) & (ts_ms[1:] == ts_ms[:-1])
+        if not again.any() and (ts_ms[first] > known.last_ms[slot[first]]).all():
+            return self._follow(slot, ts_ms, value, limit, first)
         is_late = (ts_ms <= known.last_ms[slot]) | again
         # A reading that comes late or again has no part in what is remembered, and the mark of the run it lies in.
         marked: Mask = is_late & (value == known.last[slot]) & (ts_ms >= known.since_ms[slot])
         fresh, seen = np.flatnonzero(~is_late), None
         if len(fresh):
-            marked[fresh], seen = self._follow(slot[fresh], ts_ms[fresh], value[fresh], limit[fresh])
-        if again.any():
-            head = np.maximum.accumulate(np.where(again, 0, np.arange(len(slot))))
-            marked = np.where(again, marked[head] & (value == value[head]), marked)
+            found, seen = self._follow(slot[fresh], ts_ms[fresh], value[fresh], limit[fresh], _starts(slot[fresh]))
+            if found is not None:
+                marked[fresh] = found
+        head = np.maximum.accumulate(np.where(again, 0, np.arange(len(slot))))
+        return np.where(again, marked[head] & (value == value[head]), marked), seen
+
+    def _follow(
+        self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s, first: Int64s
+    ) -> tuple[Mask | None, Seen]:
+        """Follow each series through rows newer than what is known of it, sorted and each time once.
+
+        Nearly all are far from as many equal readings as would make them stuck, whatever these rows say.
+        """
+        sizes = np.diff(np.append(first, len(slot)))
+        is_near = self._known.run[slot[first]] + sizes >= limit[first]
+        if not is_near.any():
+            return None, self._far(slot, ts_ms, value, limit, first)
+        rows = np.repeat(is_near, sizes)
+        marked: Mask = np.zeros(len(slot), np.bool_)
+        marked[rows], seen = self._near(slot[rows], ts_ms[rows], value[rows], limit[rows])
+        if not rows.all():
+            far = ~rows
+            seen = seen.joined(self._far(slot[far], ts_ms[far], value[far], limit[far], _starts(slot[far])))
         return marked, seen
 
-    def _follow(self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s) -> tuple[Mask, Seen]:
-        """Follow each series through rows newer than what is known of it, sorted and each time once."""
+    def _far(self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s, first: Int64s) -> Seen:
+        """Follow series none of which can have become stuck, nor come back from a rest."""
+        known, at = self._known, slot[first]
+        last = np.append(first[1:], len(slot)) - 1
+        size = last - first + 1
+        before = np.empty_like(value)
+        before[1:] = value[:-1]
+        before[first] = known.last[at]
+        is_equal = value == before
+        broken = np.maximum.reduceat(np.where(is_equal, -1, np.arange(len(slot))), first)
+        run = np.where(broken < 0, known.run[at] + size, last - broken + 1)
+        changes = known.changes[at] + size - np.add.reduceat(is_equal, first, dtype=np.int64) - np.isnan(known.last[at])
+        seen = known.seen[at] + known.run[at] + size - run
+        never = np.full(len(at), _NEVER, np.int64)
+        after = _Known(ts_ms[last], value[last], run, never, seen, changes, known.rest[at])
+        return _left(at, after, limit[last])
+
+    def _near(self, slot: Int64s, ts_ms: Int64s, value: Float64s, limit: Int64s) -> tuple[Mask, Seen]:
+        """Follow series that may be stuck, or have been."""
         known, row = self._known, np.arange(len(slot))
         begins = np.ones(len(slot), np.bool_)
         begins[1:] = slot[1:] != slot[:-1]
@@ -166,11 +208,8 @@ class Stuck:
         since_ms[group[in_last_run][::-1]] = ts_ms[in_last_run][::-1]  # of several the first is written last
         began_before = run[last] > last - first + 1
         since_ms = np.where(began_before & (known.since_ms[at] != _NEVER), known.since_ms[at], since_ms)
-        fade = np.where(seen[last] > _MEMORY * limit[last], 0.5, 1.0)
-        after = _Known(
-            ts_ms[last], value[last], run[last], since_ms, seen[last] * fade, changes[last] * fade, rest[last]
-        )
-        return marked, Seen(at, after)
+        after = _Known(ts_ms[last], value[last], run[last], since_ms, seen[last], changes[last], rest[last])
+        return marked, _left(at, after, limit[last])
 
     def _slots_of(self, series: Int64s) -> Int64s:
         """Return the slots of series, which get one at first sight and begin where the store has them."""
@@ -198,6 +237,33 @@ class Stuck:
         # Which of the equal readings before were marked is not known: those that come again are.
         known.since_ms[at[is_stuck]] = 0
         known.run[at[is_stuck]] = known.seen[at[is_stuck]] = known.changes[at[is_stuck]] = _LONG
+
+
+def _watched(readings: Readings, limits: Int32s) -> Int64s:
+    """Return the rows that are looked at."""
+    if not len(readings) or not len(limits):
+        return np.empty(0, np.int64)
+    inside = readings.series < len(limits)
+    watched = (
+        limits[readings.series] > 0 if inside.all() else inside & (limits[np.where(inside, readings.series, 0)] > 0)
+    )
+    if readings.flags.any():
+        watched &= ~quality.has(readings.flags, _IGNORED)
+    if readings.text is not None:
+        watched &= np.isfinite(readings.value)
+    return np.flatnonzero(watched)
+
+
+def _left(slots: Int64s, known: _Known, limit: Int64s) -> Seen:
+    """Return what a batch leaves; what was long ago counts for less."""
+    fade = np.where(known.seen > _MEMORY * limit, 0.5, 1.0)
+    known.seen, known.changes = known.seen * fade, known.changes * fade
+    return Seen(slots, known)
+
+
+def _starts(slot: Int64s) -> Int64s:
+    """Return where each run of one slot begins."""
+    return np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
 
 
 def _by_series_and_time(series: Int64s, ts_ms: Int64s) -> Int64s:
