@@ -290,19 +290,27 @@ class DuckDbStore:
                     return
 
     def _commit(self, fresh: Readings, corrections: list[tuple[Table, Readings]]) -> None:
+        hot = self._hot
         with self._transaction() as cursor:
+            if fresh.sent is not None:
+                hot = tables.with_sent(cursor, hot)
             if len(fresh):
                 with registered(cursor, "fresh", tables.columns(fresh)):
                     text = "NULL" if fresh.text is None else "text"
-                    sent = "NULL" if fresh.sent is None else "sent"
+                    sent = "" if not hot.has_sent else ", NULL" if fresh.sent is None else ", sent"
                     cursor.execute(
-                        f"INSERT INTO {self._hot.name} SELECT series, ts_ms, value, {text}, flags, {sent} FROM fresh"
+                        f"INSERT INTO {hot.name} SELECT series, ts_ms, value, {text}, flags{sent} FROM fresh"
                     )
             for table, content in corrections:
-                _correct(cursor, table.name, content)
+                changed = hot if table == hot else table
+                if content.sent is not None:
+                    changed = tables.with_sent(cursor, changed)
+                hot = changed if table == hot else hot
+                _correct(cursor, changed.name, content, has_sent=changed.has_sent)
                 _correct(cursor, "latest", content)
                 if table.is_rolled or table == self._rolling:
                     tiers.mark(cursor, content)
+        self._hot = hot
         self._hot_count += len(fresh)
         self._newest.advance(fresh)
         for table, content in corrections:
@@ -556,20 +564,20 @@ def _select(cursor: duckdb.DuckDBPyConnection, query: str) -> Readings:
 def _newest_in(cursor: duckdb.DuckDBPyConnection, table: Table) -> Readings:
     newest = f"SELECT series, max(ts_ms) AS ts_ms FROM {table.name} GROUP BY series"
     return _select(
-        cursor, f"SELECT {tables.NAMES} FROM {table.name} JOIN ({newest}) USING (series, ts_ms) ORDER BY series"
+        cursor, f"SELECT {table.columns} FROM {table.name} JOIN ({newest}) USING (series, ts_ms) ORDER BY series"
     )
 
 
 def _keep_newest(cursor: duckdb.DuckDBPyConnection, table: str, newest: Readings) -> None:
     with registered(cursor, "newest", tables.columns(newest)):
-        cursor.execute(f"CREATE OR REPLACE TABLE {table} ({tables.COLUMNS})")
+        cursor.execute(f"CREATE OR REPLACE TABLE {table} ({tables.COLUMNS}, {tables.SENT})")
         cursor.execute(f"INSERT INTO {table} SELECT {tables.NAMES} FROM newest")
 
 
-def _correct(cursor: duckdb.DuckDBPyConnection, table: str, content: Readings) -> None:
+def _correct(cursor: duckdb.DuckDBPyConnection, table: str, content: Readings, *, has_sent: bool = True) -> None:
     with registered(cursor, "corrected", tables.columns(content)):
         cursor.execute(
-            f"UPDATE {table} SET value = corrected.value, text = corrected.text, flags = corrected.flags,"
-            " sent = corrected.sent"
+            f"UPDATE {table} SET value = corrected.value, text = corrected.text, flags = corrected.flags"
+            f"{', sent = corrected.sent' if has_sent else ''}"
             f" FROM corrected WHERE {table}.series = corrected.series AND {table}.ts_ms = corrected.ts_ms"
         )

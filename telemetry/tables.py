@@ -7,7 +7,8 @@ series and time. The catalogue is a table too, so that a reader sees tables and 
 # ruff: noqa: S608 - tables are named by number, and every value written into a query is an integer of ours
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from itertools import groupby
 from typing import Any, Literal
 
@@ -21,8 +22,10 @@ FORMAT = 3
 """A file that states a higher one was written by a newer Fixwright."""
 
 NAMES = "series, ts_ms, value, text, flags, sent"
-COLUMNS = "series BIGINT, ts_ms BIGINT, value DOUBLE, text VARCHAR, flags UTINYINT, sent DOUBLE"
-"""A column that says the same of all rows, as that all are good and none was converted, takes no room in a segment."""
+COLUMNS = "series BIGINT, ts_ms BIGINT, value DOUBLE, text VARCHAR, flags UTINYINT"
+SENT = "sent DOUBLE"
+"""The number as it was sent. A column of nothing takes no room in a segment, but eight bytes a row in the log of a
+hot table: that one gets it with the first reading that was converted."""
 GOOD = f"(flags & {int(Flag.BAD)}) = 0"
 """SQL for the readings that are made into minutes, hours and buckets."""
 _EVER_MS = 2**62
@@ -39,11 +42,18 @@ class Table:
     last_ms: int
     is_rolled: bool = False
     """Whether the minutes and hours of a segment hold its readings; see ``telemetry.tiers``."""
+    has_sent: bool = field(default=True, compare=False)
+    """Whether it has the column ``sent``; it may get it any time."""
 
     @property
     def name(self) -> str:
         """Return the name in SQL."""
         return f"{self.kind}_{self.number}"
+
+    @property
+    def columns(self) -> str:
+        """Return SQL for ``NAMES`` of its rows."""
+        return NAMES if self.has_sent else NAMES.replace("sent", "NULL::DOUBLE AS sent")
 
 
 def create(cursor: duckdb.DuckDBPyConnection) -> int:
@@ -53,14 +63,18 @@ def create(cursor: duckdb.DuckDBPyConnection) -> int:
     cursor.execute(
         "CREATE TABLE IF NOT EXISTS tables (number BIGINT, kind VARCHAR, rows BIGINT, first_ms BIGINT, last_ms BIGINT)"
     )
-    cursor.execute(f"CREATE TABLE IF NOT EXISTS latest ({COLUMNS})")
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS latest ({COLUMNS}, {SENT})")
     (number,) = cursor.execute("SELECT number FROM format").fetchall()[0]
     if number <= FORMAT:
         # Files of format 1 knew no tiers: their segments are rolled one after the other.
         cursor.execute("ALTER TABLE tables ADD COLUMN IF NOT EXISTS is_rolled BOOLEAN DEFAULT FALSE")
         # Those of format 2 converted nothing.
-        for name in ("latest", *(table.name for table in listed(cursor))):
-            cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS sent DOUBLE")
+        cursor.execute(f"ALTER TABLE latest ADD COLUMN IF NOT EXISTS {SENT}")
+        cursor.execute("ALTER TABLE tables ADD COLUMN IF NOT EXISTS has_sent BOOLEAN DEFAULT FALSE")
+        cursor.execute(
+            "UPDATE tables SET has_sent = TRUE WHERE NOT has_sent AND concat(kind, '_', number) IN"
+            " (SELECT table_name FROM duckdb_columns() WHERE column_name = 'sent')"
+        )
         cursor.execute("UPDATE format SET number = ?", [FORMAT])
     return int(number)
 
@@ -68,7 +82,7 @@ def create(cursor: duckdb.DuckDBPyConnection) -> int:
 def listed(cursor: duckdb.DuckDBPyConnection) -> list[Table]:
     """Return the tables that count, oldest first; the last hot one takes what is written."""
     rows = cursor.execute(
-        "SELECT number, kind, rows, first_ms, last_ms, is_rolled FROM tables ORDER BY number"
+        "SELECT number, kind, rows, first_ms, last_ms, is_rolled, has_sent FROM tables ORDER BY number"
     ).fetchall()
     return [Table(*row) for row in rows]
 
@@ -83,10 +97,19 @@ def drop_unlisted(cursor: duckdb.DuckDBPyConnection, others: Collection[str] = (
 
 def add_hot(cursor: duckdb.DuckDBPyConnection) -> Table:
     """Create and list an empty hot table."""
-    hot = Table(_next_number(cursor), "hot", 0, -_EVER_MS, _EVER_MS)
+    hot = Table(_next_number(cursor), "hot", 0, -_EVER_MS, _EVER_MS, has_sent=False)
     cursor.execute(f"CREATE TABLE {hot.name} ({COLUMNS})")
     _list(cursor, hot)
     return hot
+
+
+def with_sent(cursor: duckdb.DuckDBPyConnection, table: Table) -> Table:
+    """Return a table with the column ``sent``, which it is given where it lacks it."""
+    if table.has_sent:
+        return table
+    cursor.execute(f"ALTER TABLE {table.name} ADD COLUMN {SENT}")
+    cursor.execute("UPDATE tables SET has_sent = TRUE WHERE number = ?", [table.number])
+    return replaced(table, has_sent=True)
 
 
 def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table]) -> Table:
@@ -149,7 +172,7 @@ def union(tables: Sequence[Table], *, where: str = "TRUE", start_ms: int = -_EVE
     The condition stands inside every branch, so that the zone maps of each table are asked.
     """
     branches = [
-        f"SELECT {NAMES} FROM {table.name} WHERE ts_ms >= {start_ms} AND ts_ms < {end_ms} AND {where}"
+        f"SELECT {table.columns} FROM {table.name} WHERE ts_ms >= {start_ms} AND ts_ms < {end_ms} AND {where}"
         for table in tables
         if table.first_ms < end_ms and table.last_ms >= start_ms
     ]
@@ -185,8 +208,9 @@ def readings(found: dict[str, Any]) -> Readings:
 
 
 def _list(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    row = [table.number, table.kind, table.rows, table.first_ms, table.last_ms, table.is_rolled]
-    cursor.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?)", row)
+    row = [table.number, table.kind, table.rows, table.first_ms, table.last_ms, table.is_rolled, table.has_sent]
+    names = "number, kind, rows, first_ms, last_ms, is_rolled, has_sent"
+    cursor.execute(f"INSERT INTO tables ({names}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
 def _next_number(cursor: duckdb.DuckDBPyConnection) -> int:

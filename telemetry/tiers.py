@@ -202,15 +202,15 @@ def kept(cursor: duckdb.DuckDBPyConnection, table: Table) -> tuple[int, str, boo
         [table.last_ms, table.first_ms],
     ).fetchall()[0]
     (before_ms,) = cursor.execute(f"SELECT {_default('forget_ms')}").fetchall()[0]
-    rows = f"SELECT {tables.NAMES} FROM {table.name} WHERE ts_ms >= {before_ms}"
+    rows = f"SELECT {table.columns} FROM {table.name} WHERE ts_ms >= {before_ms}"
     if special:
         split = (
             f"SELECT rows.* FROM {table.name} rows {_horizons('rows')}"
             f" WHERE rows.ts_ms {{side}} coalesce(h.forget_ms, {before_ms})"
         )
         rows = (
-            f"SELECT {tables.NAMES} FROM ({split.format(side='>=')}) UNION ALL"
-            f" SELECT {tables.NAMES} FROM ({split.format(side='<')}) old SEMI JOIN cited c"
+            f"SELECT {table.columns} FROM ({split.format(side='>=')}) UNION ALL"
+            f" SELECT {table.columns} FROM ({split.format(side='<')}) old SEMI JOIN cited c"
             " ON c.series = old.series AND c.from_ms <= old.ts_ms AND c.to_ms > old.ts_ms"
         )
     (gone,) = cursor.execute(

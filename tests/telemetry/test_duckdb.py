@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from kernel.errors import Misconfigured, Unavailable
 from telemetry import buckets, duckdb, tables
 from telemetry.duckdb import DuckDbStore
-from telemetry.readings import Readings, concatenate
+from telemetry.readings import Readings, concatenate, sent_of, with_sent
 from telemetry.tables import Table
 
 SERIES = 4
@@ -401,3 +401,27 @@ def test_corrections_of_one_batch_leave_the_newest_of_them_as_the_latest_value(s
     store.write(Readings.of([2], [21], [0.0]))
     assert store.write(Readings.of([2, 2], [39, 21], [1.0, 2.0])).corrected == 2
     assert store.latest([2])[2].value == 1.0
+
+
+def test_TEL_4_a_store_that_converts_nothing_keeps_no_column_for_it_until_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "t.duckdb"
+    store = DuckDbStore(path, hot_rows=3, fan_in=2)
+    store.write(Readings.of([1, 1, 1], [1, 2, 3], [1.0, 2.0, 3.0]))
+    assert not store._hot.has_sent
+    compact_fully(store)
+    store.write(Readings.of([1], [4], [4.0]))
+    assert not store._hot.has_sent
+    # A late correction goes into the segment, which has room for it, another into what is hot.
+    store.write(with_sent(Readings.of([1, 1, 1], [2, 4, 5], [20.0, 40.0, 50.0]), [68.0, 104.0, NAN]))
+    assert store._hot.has_sent
+    store.write(with_sent(Readings.of([1], [6], [60.0]), [140.0]))
+    wanted = [None, 68.0, None, 104.0, None, 140.0]
+    assert sent_of(store.samples(1, 0, 10, limit=10)) == wanted
+    store.close()
+    store = DuckDbStore(path, hot_rows=3, fan_in=2)
+    assert sent_of(store.samples(1, 0, 10, limit=10)) == wanted
+    assert store.latest([1])[1].sent == 140.0
+    compact_fully(store)
+    assert sent_of(store.samples(1, 0, 10, limit=10)) == wanted
+    assert not store._hot.has_sent
+    store.close()
