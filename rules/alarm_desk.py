@@ -44,6 +44,8 @@ class Wanted:
     text: str = ""
     ids: Sequence[int] | None = None
     subject: str | None = None
+    parent_id: int | None = None
+    """An alarm that stands for many, as in a flood or behind a dead gateway; those it stands for are meant."""
     unit_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -85,6 +87,7 @@ def _query(session: Session, viewer: Viewer, wanted: Wanted) -> Select[Alarm]:
             joinedload(Alarm.asset).joinedload(Asset.site),
             joinedload(Alarm.device),
             joinedload(Alarm.alarm_type),
+            joinedload(Alarm.assignee),
         )
     )
 
@@ -113,6 +116,7 @@ def _conditions(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Co
         (Alarm.device_id, wanted.device_id),
         (Alarm.type_key, wanted.type_key),
         (Alarm.subject, wanted.subject),
+        (Alarm.parent_id, wanted.parent_id),
     ):
         if value is not None:
             yield column == value
@@ -187,6 +191,16 @@ def of_orders(session: Session, viewer: Viewer, faults: Iterable[tuple[int | Non
             ),
         )
     ).all()
+
+
+def stood_for(session: Session, viewer: Viewer, ids: Iterable[int]) -> dict[int, int]:
+    """Return for how many open alarms each of these stands; those that stand for themselves alone are missing."""
+    rows = session.execute(
+        select(Alarm.parent_id, func.count())
+        .where(Alarm.parent_id.in_(list(ids)), Alarm.is_active, scope.visible(Alarm, viewer, "alarms.read"))
+        .group_by(Alarm.parent_id)
+    )
+    return {parent_id: count for parent_id, count in rows if parent_id is not None}
 
 
 def history_of(session: Session, alarm: Alarm) -> Sequence[AlarmEntry]:

@@ -135,6 +135,7 @@ class Filter(BaseModel):
     subject: str | None = Field(
         None, max_length=40, description="``asset:12`` or ``device:7``; its parts do not count."
     )
+    parent: int | None = Field(None, description="An alarm that stands for many; those it stands for.")
     unit: int | None = Field(None, description="An org unit with all below it.")
     since: AwareDatetime | None = Field(None, description="Noticed here then or later.")
     until: AwareDatetime | None = Field(None, description="Noticed here earlier.")
@@ -158,6 +159,7 @@ class Filter(BaseModel):
             site_id=self.site,
             type_key=self.type,
             subject=self.subject,
+            parent_id=self.parent,
             unit_id=self.unit,
             since=self.since,
             until=self.until or (clock.now() if self.behind == "stale" else None),

@@ -6,7 +6,7 @@ of those alarms alone (``static/js/desk.js``). Without JavaScript it is a plain 
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -47,6 +47,7 @@ class Asked(BaseModel):
     ack: str = ""
     q: str = ""
     subject: str = ""
+    parent: str = ""
     unit: str = ""
     since: str = ""
     until: str = ""
@@ -60,6 +61,11 @@ class Asked(BaseModel):
         return self.state == "all"
 
     @property
+    def place(self) -> Literal["listed", "held", "all"]:
+        """Which of the lists is asked for: the desk, what is put away, or the history."""
+        return "all" if self.is_history else "held" if self.state == "held" else "listed"
+
+    @property
     def is_filtered(self) -> bool:
         """Whether anything is left out by choice."""
         chosen = (self.severity, self.site, self.asset, self.device, self.type, self.ack, self.q)
@@ -68,7 +74,7 @@ class Asked(BaseModel):
     @property
     def is_of_figure(self) -> bool:
         """Whether what is behind a figure is asked for."""
-        return any((self.subject, self.unit, self.since, self.until, self.behind, self.announced))
+        return any((self.subject, self.parent, self.unit, self.since, self.until, self.behind, self.announced))
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -86,7 +92,7 @@ class Asked(BaseModel):
             "behind": self.behind if self.behind in bad_actors.KINDS else None,
         }
         return v1.Filter(
-            state="all" if self.is_history else "listed",
+            state=self.place,
             **wanted,
             acknowledged={"yes": True, "no": False}.get(self.ack),
             asset=forms.whole(self.asset, "asset"),
@@ -94,6 +100,7 @@ class Asked(BaseModel):
             site=forms.whole(self.site, "site"),
             type=self.type.strip()[:80] or None,
             subject=self.subject[:40] or None,
+            parent=forms.whole(self.parent, "parent"),
             unit=forms.whole(self.unit, "unit"),
             since=forms.moment(self.since, "since", UTC),
             until=forms.moment(self.until, "until", UTC),
@@ -184,7 +191,7 @@ def _head(request: Request, db: Session, viewer: Viewer, asked: Asked) -> dict[s
         "is_filtered": asked.is_filtered,
         "kept": asked.parameters
         | dict.fromkeys(("q", "site", "ack"), "")
-        | {"state": "all" if asked.is_history else ""},
+        | {"state": asked.place.replace("listed", "")},
         "views": views.of(db, viewer, PLACE),
         "asked_query": views.plain(str(request.query_params)),
     }
@@ -196,6 +203,7 @@ def _rows(db: Session, viewer: Viewer, asked: Asked, rows: Sequence[Alarm]) -> d
         "asked": asked,
         "rows": rows,
         "orders": v1.orders_of(db, viewer, rows),
+        "stood_for": alarm_desk.stood_for(db, viewer, [row.id for row in rows]),
         "described": _described(db, viewer, rows),
         "may_act": viewer.may("alarms.act"),
     }

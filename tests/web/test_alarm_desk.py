@@ -243,6 +243,29 @@ def test_the_rows_of_an_order_are_those_of_its_alarm_and_fit_the_filter(
     assert client.get("/alarms/rows", params={"ids": "1,x,99999999999999999999"}).status_code == 200
 
 
+def test_ALM_13_what_is_put_away_stands_apart_and_a_flood_is_one_row_that_leads_to_its_alarms(
+    client: httpx.Client, company: Company, database: sessionmaker[Session]
+) -> None:
+    with db.transaction(database) as session:
+        machine = factories.asset(session, company, "mill")
+        who = factories.account(session, company, "technician", "mill", name="Wang Fang")
+        flood = factories.alarm(session, machine, type_key="alarm_flood", assignee_id=who.id)
+        children = [
+            factories.alarm(session, machine, suppressed_by="flood", parent_id=flood.id, severity="minor").id
+            for _ in range(12)
+        ]
+        shelved = factories.alarm(session, machine, is_shelved=True)
+    ids = lambda page: {int(one) for one in re.findall(r'<li class="fw-alarm [^>]*data-id="(\d+)"', page)}  # noqa: E731
+    page = client.get("/alarms").text
+    assert ids(page) == {flood.id}
+    assert "stands for 12 more" in page
+    assert "Wang Fang" in page
+    assert ids(client.get("/alarms?state=held").text) == {shelved.id, *children}
+    behind = re.search(r'class="fw-alarm-many" href="([^"]+)"', page)
+    assert behind is not None
+    assert ids(client.get(behind[1].replace("&amp;", "&")).text) == set(children)
+
+
 # Views -------------------------------------------------------------------------------------------------------------
 
 
