@@ -12,11 +12,11 @@ from api.access import Db, needs
 from assets.models import Asset
 from kernel import clock
 from kernel.errors import Invalid, NotFound
-from maintenance.orders import policies
+from maintenance.orders import findings, policies
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
-from rules import library, visible
+from rules import library, precision, visible
 from rules.models import AlarmType, RuleVersion
 
 router = APIRouter(prefix="/rules", tags=["rules"])
@@ -55,6 +55,30 @@ class Definition(BaseModel):
     """A new version."""
 
     definition: dict[str, Any]
+
+
+class SuggestionOut(BaseModel):
+    """A limit that all real alarms reached and ``spared`` of the false ones did not; never applied by itself."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    metric: str
+    operator: str
+    limit: float
+    suggested: float
+    real: int
+    false: int
+    spared: int
+
+
+class PrecisionOut(BaseModel):
+    """What technicians found on the work orders of a rule's alarms."""
+
+    real: int
+    false_alarm: int
+    nothing_found: int = Field(description="Decides nothing, and is not in the percentage.")
+    percent: float | None = Field(description="Real of real and false; null before anything was decided.")
+    suggestions: list[SuggestionOut]
 
 
 class Patch(BaseModel):
@@ -201,6 +225,20 @@ def save(
     saved = library.save(db, found, body.definition, actor=viewer.actor, now=clock.now(), after=version)
     versions.give(response, saved.number)
     return VersionOut.model_validate(saved)
+
+
+@router.get("/{rule_id}/precision")
+def how_good(db: Db, viewer: Reader, rule_id: int) -> PrecisionOut:
+    """Return how often the alarms of an alarm type were real, from the findings on their work orders."""
+    judged = findings.of_rule(db, viewer, visible.find(db, viewer, rule_id).id)
+    quality = precision.quality(judged)
+    return PrecisionOut(
+        real=quality.real,
+        false_alarm=quality.false,
+        nothing_found=quality.nothing,
+        percent=quality.percent,
+        suggestions=[SuggestionOut.model_validate(one) for one in precision.suggestions(judged)],
+    )
 
 
 @router.get("/{rule_id}/overrides")

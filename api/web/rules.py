@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
@@ -21,11 +21,11 @@ from assets.models import Asset, Metric
 from kernel import clock, i18n
 from kernel.db import Json
 from kernel.errors import Conflict, FixwrightError, Invalid, Stale
-from maintenance.orders import policies
+from maintenance.orders import findings, policies
 from people import oversight, scope
 from people.models import OrgUnit
 from people.scope import Viewer
-from rules import conditions, library, overrides, sentences, visible
+from rules import conditions, library, overrides, precision, sentences, visible
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES, AlarmType, RuleVersion
 from rules.sentences import Told
@@ -198,6 +198,7 @@ def _page(
         is_old=shown.number != kind.version,
         versions=all_versions,
         differences=differences(before, shown),
+        **_how_good(db, viewer, kind, words),
         overrides=[(asset, row, _patched(shown.definition, row.patch, words, language)) for row, asset in differing],
         severities=[severity for severity in SEVERITIES if severity in shown.definition.get("create", {})],
         names=oversight.names(db, viewer, authors),
@@ -207,6 +208,11 @@ def _page(
         errors=errors or {},
         sent=sent or {},
     )
+
+
+def _how_good(db: Session, viewer: Viewer, kind: AlarmType, words: Mapping[str, sentences.Word]) -> dict[str, Any]:
+    judged = findings.of_rule(db, viewer, kind.id)
+    return {"quality": precision.quality(judged), "suggestions": precision.suggestions(judged), "words": words}
 
 
 def differences(before: RuleVersion | None, shown: RuleVersion) -> list[tuple[str, str]]:

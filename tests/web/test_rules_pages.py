@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import db
+from kernel import clock, db
+from rules import library
 from rules.models import AlarmType, RuleOverride, RuleVersion
 from tests import factories
 from tests.factories import Company
@@ -258,3 +259,31 @@ def test_the_list_pages_by_its_key(client: httpx.Client, machines: dict[str, int
     assert seen == [f"rule-{number}" for number in range(5)]
     assert len(client.get("/api/v1/rules", params={"asset_id": machines["near"]}).json()["items"]) == 5
     assert client.get("/api/v1/rules", params={"q": "rule-3"}).json()["items"][0]["key"] == "rule-3"
+
+
+def test_RUL_16_the_page_of_a_rule_tells_how_often_it_was_right_and_applies_nothing(
+    client_of: ClientOf, company: Company, database: sessionmaker[Session]
+) -> None:
+    with db.transaction(database) as session:
+        machine = factories.asset(session, company, "harbour")
+        draft = library.AlarmTypeDraft("too-hot", "Too hot", asset_type_id=machine.type_id)
+        condition = {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 95.0}
+        definition = {"schema": 1, "create": {"major": {"condition": condition}}, "clear": {"type": "automatic"}}
+        unit = session.merge(company.units["company"])
+        kind = library.add(session, draft, definition, unit=unit, actor="account:1", now=clock.now())
+        limit = {"metric": "temperature", "operator": ">=", "limit": 95.0, "deadband": 0.0, "from": "type"}
+        for finding, peak in [*(("real", 104.0 + n) for n in range(8)), ("false_alarm", 96.0), ("false_alarm", 97.0)]:
+            alarm = factories.alarm(
+                session, machine, alarm_type_id=kind.id, peak_value=peak, is_active=False, evidence={"limits": [limit]}
+            )
+            factories.order(session, company, machine, alarm_id=alarm.id, phase="done", finding=finding)
+        factories.order(session, company, machine, phase="done", finding="false_alarm")
+    client = client_of()
+    told = client.get(f"/api/v1/rules/{kind.id}/precision").json()
+    assert (told["real"], told["false_alarm"], told["nothing_found"], told["percent"]) == (8, 2, 0, 80.0)
+    assert [(one["limit"], one["suggested"], one["spared"]) for one in told["suggestions"]] == [(95.0, 100.0, 2)]
+    card = client.get(f"/rules/{kind.id}").text.partition('id="precision"')[2].partition("</section>")[0]
+    assert "80" in card
+    assert "8 real, 2 false, 0 with nothing found" in card
+    assert "all 8 real alarms would still have come, and 2 of 2 false ones would not" in card
+    assert client.get(f"/api/v1/rules/{kind.id}").json()["version"] == 1
