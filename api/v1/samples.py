@@ -112,22 +112,29 @@ class Gap(BaseModel):
     to: int
 
 
-class Gaps(BaseModel):
-    """Where readings of a metric are missing."""
+class Gaps(paging.Page[Gap]):
+    """Where readings of a metric are missing, the earliest first."""
 
     metric: str
     hold_s: float | None = Field(description="How long a reading speaks; null for a metric that reports on change.")
-    gaps: list[Gap]
-    missing_s: float = Field(description="How long they last together.")
+    missing_s: float = Field(description="How long all of them in the range last together.")
+
+
+class AskedGaps(Asked):
+    """How many gaps."""
+
+    limit: int = Field(default=100, ge=1, le=500)
+    cursor: str | None = Field(default=None, max_length=300, description="The `next` of the page before.")
 
 
 @router.get("/gaps")
-def missing(db: Db, parts: Parts, viewer: Reader, wanted: Annotated[Asked, Query()]) -> Gaps:
+def missing(db: Db, parts: Parts, viewer: Reader, wanted: Annotated[AskedGaps, Query()]) -> Gaps:
     """List where readings of a metric are missing in ``[from, to)``: nothing came for longer than one speaks.
 
     That is three times the interval the metric is expected in, ten minutes when that is not known, and for ever where
     it reports when it changes. The future is no gap, nor is the time before an asset had a device.
     """
+    after = paging.read(wanted.cursor, (int,))
     start_ms, end_ms = interval(wanted.from_, wanted.to)
     spans, described = spans_of(db, viewer, wanted.asset, wanted.device, [wanted.metric])
     hold = held_for_ms(described.get(wanted.metric))
@@ -143,9 +150,12 @@ def missing(db: Db, parts: Parts, viewer: Reader, wanted: Annotated[Asked, Query
             mine = (some.series == span.series) & (some.ts_ms >= span.starts_ms) & (some.ts_ms < span.ends_ms)
             speaks |= mine
         found = gaps.find(np.sort(some.ts_ms[speaks]), begin_ms, end_ms, hold_ms=hold).tolist()
+    rows = [Gap(from_=begin, to=end) for begin, end in found if after is None or begin > after[0]]
+    page, following = paging.cut(rows[: wanted.limit + 1], wanted.limit, lambda one: (one.from_,))
     return Gaps(
         metric=wanted.metric,
         hold_s=None if hold >= HOLD_FOREVER_MS else hold / 1000,
-        gaps=[Gap(from_=begin, to=end) for begin, end in found],
+        items=page,
+        next=following,
         missing_s=sum(end - begin for begin, end in found) / 1000,
     )

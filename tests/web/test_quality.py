@@ -116,8 +116,12 @@ def test_TEL_6_a_gap_shows_as_a_gap_and_not_as_a_line(
     write(runtime, pump, [(start + 60 * SECOND * n, 50.0 + n, 0) for n in [*minutes, 70]])
     asked = {"asset": pump["asset"], "metric": "temperature", "from": start, "to": start + 71 * 60 * SECOND}
     answer = client.get("/api/v1/telemetry/gaps", params=asked).json()
-    spans = [((one["from"] - start) // 60_000, (one["to"] - start) // 60_000) for one in answer["gaps"]]
+    spans = [((one["from"] - start) // 60_000, (one["to"] - start) // 60_000) for one in answer["items"]]
     assert (answer["hold_s"], spans, answer["missing_s"]) == (180.0, [(19, 30), (59, 70)], 22 * 60.0)
+    first = client.get("/api/v1/telemetry/gaps", params={**asked, "limit": 1}).json()
+    second = client.get("/api/v1/telemetry/gaps", params={**asked, "limit": 1, "cursor": first["next"]}).json()
+    assert [*first["items"], *second["items"]] == answer["items"]
+    assert second["next"] is None
     curve = f"/assets/{pump['asset']}/curve"
     (series,) = client.get(curve, params=asked).json()["series"]
     breaks = [at for at, value in series["points"] if value is None]
@@ -128,7 +132,7 @@ def test_TEL_6_a_gap_shows_as_a_gap_and_not_as_a_line(
     with db.transaction(database) as session:
         metric = session.scalars(select(Metric).where(Metric.key == "temperature")).one()
         metric.is_on_change = True
-    assert client.get("/api/v1/telemetry/gaps", params=asked).json()["gaps"] == []
+    assert client.get("/api/v1/telemetry/gaps", params=asked).json()["items"] == []
 
 
 def test_TEL_6_bad_readings_are_marked_beside_the_curve_and_do_not_flatten_it(
