@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Row, String, Table, bindparam, cast, func, insert, select, text, true, update
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from kernel import audit, events
@@ -326,11 +326,15 @@ def _insert_rows(session: Session, fresh: Sequence[Episode]) -> set[Episode]:
         one.id = identity
         if one.before is not None:
             one.row["previous_id"] = one.before.id
-    inserted = session.connection().execute(
-        upsert(_ALARM)
-        .on_conflict_do_nothing(index_elements=[_ALARM.c.subject, _ALARM.c.type_key], index_where=_ALARM.c.is_active)
-        .returning(_ALARM.c.id),
-        [{"id": one.id, **one.row} for one in fresh],
+    # One parameter however many rows and columns there are: a flood is parsed once.
+    names = ", ".join(f'"{name}"' for name in ("id", *fresh[0].row))
+    inserted = session.execute(
+        text(
+            f"INSERT INTO alarm ({names}) SELECT {names}"  # noqa: S608 - our own columns
+            " FROM jsonb_populate_recordset(CAST(NULL AS alarm), CAST(:rows AS jsonb))"
+            " ON CONFLICT (subject, type_key) WHERE is_active DO NOTHING RETURNING id"
+        ),
+        {"rows": msgspec.json.encode([{"id": one.id, **one.row} for one in fresh]).decode()},
     )
     present = set(inserted.scalars())
     return {one for one in fresh if one.id not in present}

@@ -103,8 +103,10 @@ LEFT JOIN alarm_type t ON t.id = a.alarm_type_id
 CROSS JOIN LATERAL (SELECT string_to_array(trim(BOTH '/' FROM coalesce(s.path, '')), '/')::bigint[] AS ids) line
 LEFT JOIN LATERAL (
     SELECT min(d.gateway_id) AS gateway_id, min(down.id) AS down_id,
-           bool_and(d.connection = 'unreachable' OR down.id IS NOT NULL) AS is_gone
+           bool_and(d.connection = 'unreachable' OR coalesce(gateway.connection = 'offline', false)
+                    OR down.id IS NOT NULL) AS is_gone
     FROM device d
+    LEFT JOIN device gateway ON gateway.id = d.gateway_id
     LEFT JOIN alarm down ON down.is_active AND down.subject = 'device:' || d.gateway_id AND down.type_key = :down
     WHERE d.id = a.device_id OR (a.device_id IS NULL AND d.id IN (
         SELECT b.device_id FROM binding b WHERE b.asset_id = a.asset_id AND b.ends_at IS NULL))

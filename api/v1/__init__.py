@@ -44,6 +44,7 @@ NOUNS: tuple[str, ...] = (
     "rejected",
     "requests",
     "roles",
+    "rule_handling",
     "rules",
     "samples",
     "sites",

@@ -167,3 +167,17 @@ def test_the_bell_counts_what_was_not_read(
     assert "Notices: 1 unread" in page.text
     assert client.post("/notices/read", data={"csrf_token": _csrf(page)}).status_code == 303
     assert "Notices: 0 unread" in client.get("/notices").text
+
+
+def test_an_alarm_type_says_how_its_alarms_are_handled(
+    client_of: ClientOf, company: Company, database: sessionmaker[Session]
+) -> None:
+    with db.transaction(database) as session:
+        kind_id = factories.alarm_type(session, company).id
+    client = client_of("administrator")
+    path = f"/api/v1/rules/{kind_id}/handling"
+    assert client.get(path).json() == {"latches": False, "suppresses_below": False, "attribute": "", "values": []}
+    wanted = {"latches": True, "suppresses_below": True, "attribute": "mode", "values": ["off", 0]}
+    assert client.put(path, json=wanted).json() == wanted
+    assert client.put(path, json={"attribute": "mode"}).status_code == 422
+    assert client.get(path).json() == wanted
