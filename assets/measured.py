@@ -82,6 +82,21 @@ def of_asset(session: Session, asset_id: int, metrics: Sequence[str] | None = No
     ]
 
 
+def of_assets(session: Session, asset_ids: Iterable[int], metrics: Iterable[str]) -> dict[int, list[Span]]:
+    """Return the spans of some metrics of several assets, the earlier binding first; one query."""
+    rows = session.execute(
+        select(Binding.asset_id, Series.metric, Series.id, Series.device_id, Binding.starts_at, Binding.ends_at)
+        .join(Binding, Binding.device_id == Series.device_id)
+        .where(columns.among(Binding.asset_id, asset_ids), Series.metric.in_(list(metrics)))
+        .order_by(Binding.starts_at)
+    )
+    found: dict[int, list[Span]] = {}
+    for asset_id, metric, number, device_id, starts_at, ends_at in rows:
+        ends = FOREVER_MS if ends_at is None else clock.to_ms(ends_at)
+        found.setdefault(asset_id, []).append(Span(metric, number, device_id, clock.to_ms(starts_at), ends))
+    return found
+
+
 def of_device(session: Session, device_id: int, metrics: Sequence[str] | None = None) -> list[Span]:
     """Return all a device ever sent, whatever it was bound to."""
     query = select(Series.metric, Series.id).where(Series.device_id == device_id).order_by(Series.metric)

@@ -6,7 +6,7 @@ a derived metric at an instant. A mistake is withdrawn, not edited. Each act mak
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +18,7 @@ from assets import derivations, dirty, wording
 from assets.derived_tables import MeterChange
 from assets.models import Asset
 from kernel import audit, clock
+from kernel.columns import among
 from kernel.errors import Conflict, Invalid
 from telemetry.derived import Break, hour_of
 from telemetry.retention import HOUR_MS
@@ -98,13 +99,17 @@ def derived_on(session: Session, asset: Asset) -> list[derivations.Derived]:
     return derivations.of_types(session, asset.company_id, [asset.type_id])[asset.type_id]
 
 
-def standing(session: Session, asset_id: int) -> Sequence[MeterChange]:
-    """Return what was done to an asset's meters and holds, the earliest first."""
-    return session.scalars(
+def standing(session: Session, asset_ids: Iterable[int]) -> dict[int, list[MeterChange]]:
+    """Return what was done to the meters of some assets and holds, the earliest first."""
+    rows = session.scalars(
         select(MeterChange)
-        .where(MeterChange.asset_id == asset_id, MeterChange.withdrawn_at.is_(None))
+        .where(among(MeterChange.asset_id, asset_ids), MeterChange.withdrawn_at.is_(None))
         .order_by(MeterChange.at, MeterChange.id)
-    ).all()
+    )
+    found: dict[int, list[MeterChange]] = {}
+    for row in rows:
+        found.setdefault(row.asset_id, []).append(row)
+    return found
 
 
 def listed(session: Session, asset_id: int, *, before: int | None, limit: int) -> Sequence[MeterChange]:

@@ -7,6 +7,7 @@ kill falls, the next round does the same again and finds what is there already.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,16 +17,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import derivations, dirty, keeping, measured, meters
 from assets.derivations import Derived
+from assets.derived_tables import MeterChange
 from assets.measured import Span
 from assets.models import Asset, Binding
 from ingest import crash, hours, housekeeping
+from ingest.ahead import Ahead, Reads
 from ingest.hours import Points, Work
 from ingest.licence import Deposed
 from ingest.patience import TRANSIENT
 from kernel import clock, db, log
 from kernel.errors import Unavailable
 from kernel.settings import Settings
-from telemetry import series
+from telemetry import derived, series
 from telemetry.models import Series
 from telemetry.readings import Int64s, Readings, concatenate
 from telemetry.retention import HOUR_MS
@@ -34,6 +37,10 @@ from telemetry.store import TelemetryStore
 
 NOTES: Final = 200
 """Notes that are taken up in one round."""
+POINTS: Final = 200_000
+"""Values that are held before they are stored."""
+RECENT_MS: Final = 3 * HOUR_MS
+"""Hours that are read ahead for all series of a round."""
 LOOK_S: Final = 5.0
 NEWS_MS: Final = 24 * HOUR_MS
 """What is older is no news to rules, as with late readings (SEMANTICS A18)."""
@@ -62,8 +69,8 @@ class Deriving:
             dirty.close(session, now)
             notes = dirty.take(session, now, limit=NOTES)
             work = self._plan(session, notes, now) if notes else []
-        for one, since_ms in work:
-            self._work_out(one, since_ms, now, judge)
+        for wave in _waves(work):
+            self._work_out(wave, now, judge)
         crash.here("before_settle")
         with db.transaction(self._sessions) as session:
             dirty.settle(session, notes)
@@ -82,37 +89,103 @@ class Deriving:
             recipes |= derivations.of_types(session, company, kinds)
             told = keeping.lifetimes(session, company, kinds)
             since |= {kind: told.get(kind, (self._lifetimes, 0))[0].horizon(now_ms).raw_ms for kind in kinds}
+        every = [one for some in recipes.values() for one in some]
+        keys = {key for one in every for key in (one.source, one.key, one.total) if key}
+        series_of, changes = measured.of_assets(session, assets, keys), meters.standing(session, assets)
         work = []
         for (asset_id, metric), merged in spans.items():
             asset = assets[asset_id]
             for recipe in recipes[asset.type_id]:
                 if recipe.source == metric:
-                    work += [(one, since[asset.type_id]) for one in _works(session, asset_id, recipe, merged)]
+                    some = _works(asset_id, recipe, merged, series_of.get(asset_id, []), changes.get(asset_id, []))
+                    work += [(one, since[asset.type_id]) for one in some]
         return work
 
-    def _work_out(self, work: Work, since_ms: int, now: datetime, judge: Judge) -> None:
+    def _work_out(self, wave: Sequence[tuple[Work, int]], now: datetime, judge: Judge) -> None:
         until_ms = dirty.over_until(clock.to_ms(now) - dirty.SLACK_MS)
-        found = hours.work_out(self._store, work, since_ms=since_ms, until_ms=until_ms)
-        told = [(work.metric.key, found.values, found.stored_values)]
-        if work.metric.total is not None:
-            told.append((work.metric.total, found.totals, found.stored_totals))
-        wanted = {(span.device_id, key) for key, points, _ in told for span in work.sources if len(_of(points, span))}
+        reads = _ahead(self._store, [one for one, _ in wave], until_ms)
+        told: list[_Told] = []
+        held = 0
+        for one, since_ms in wave:
+            found = hours.work_out(reads, one, since_ms=since_ms, until_ms=until_ms)
+            told.append(_Told(one, one.metric.key, found.values, found.stored_values))
+            if one.metric.total is not None:
+                told.append(_Told(one, one.metric.total, found.totals, found.stored_totals))
+            held += len(found.values) + len(found.totals)
+            if held > POINTS:
+                self._keep(told, until_ms, now, judge)
+                told, held = [], 0
+        self._keep(told, until_ms, now, judge)
+
+    def _keep(self, told: Sequence["_Told"], until_ms: int, now: datetime, judge: Judge) -> None:
+        """Store what differs, and let rules judge what is new."""
+        wanted = {pair for one in told for pair in one.pairs}
         if not wanted:
             return
         with db.transaction(self._sessions) as session:
             known = _known(session, wanted)
-            numbers = known | series.ensure(session, sorted(wanted - set(known)), now=now)
+            missing = wanted - set(known)
+            numbers = known | (series.ensure(session, sorted(missing), now=now) if missing else {})
         newest = self._store.latest(list(numbers.values()))
-        changed = [_readings(points.unlike(stored), work.sources, key, numbers) for key, points, stored in told]
-        self._store.write(concatenate(changed))
+        changed = concatenate([one.readings(one.points.unlike(one.stored), numbers) for one in told])
+        if len(changed):
+            self._store.write(changed)
         crash.here("after_derived")
         # Also what was stored already: a kill may have come between the store and the rules, who know what they know.
-        news = concatenate([_readings(points, work.sources, key, numbers) for key, points, _ in told])
+        news = concatenate([one.readings(one.points, numbers) for one in told])
         known_ms = [newest[number].ts_ms if number in newest else 0 for number in news.series.tolist()]
         news = news.select((news.ts_ms >= known_ms) & (news.ts_ms >= until_ms - NEWS_MS))
-        fresh = {work.asset_id} if len(known) < len(wanted) else set[int]()
+        fresh = {one.work.asset_id for one in told if missing.intersection(one.pairs)}
         if len(news) or fresh:
             judge(news, fresh)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What was worked out of one metric, beside what is stored of it."""
+
+    work: Work
+    key: str
+    points: Points
+    stored: Points
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """The devices that it is stored under, each with the metric."""
+        return {(span.device_id, self.key) for span in self.work.sources if len(_of(self.points, span))}
+
+    def readings(self, points: Points, numbers: Mapping[Pair, int]) -> Readings:
+        """Return points as readings of the device that spoke at their instant."""
+        parts = []
+        for span in self.work.sources:
+            mine = _of(points, span)
+            if len(mine):
+                number: Int64s = np.full(len(mine), numbers[span.device_id, self.key], np.int64)
+                parts.append(Readings(number, mine.ts_ms, mine.value, None, mine.flags))
+        return concatenate(parts)
+
+
+def _waves(work: Iterable[tuple[Work, int]]) -> list[list[tuple[Work, int]]]:
+    """Return work so that of one metric of an asset the later hours come after the earlier ones are stored."""
+    waves: list[list[tuple[Work, int]]] = []
+    turns: dict[tuple[int, str], int] = {}
+    for one in work:
+        key = one[0].asset_id, one[0].metric.key
+        turn = turns[key] = turns.get(key, -1) + 1
+        if turn == len(waves):
+            waves.append([])
+        waves[turn].append(one)
+    return waves
+
+
+def _ahead(store: TelemetryStore, works: Sequence[Work], until_ms: int) -> Reads:
+    """Return a store that has the last hours at hand, where works are about them."""
+    recent = [one for one in works if until_ms - derived.hour_of(one.from_ms) <= RECENT_MS]
+    if not recent:
+        return store
+    begin_ms = min(derived.hour_of(one.from_ms) for one in recent) - HOUR_MS
+    spans = (span for one in recent for span in (*one.sources, *one.values, *one.totals))
+    return Ahead(store, {span.series for span in spans if span.ends_ms > begin_ms}, begin_ms, until_ms)
 
 
 def _on_assets(session: Session, notes: Sequence[dirty.Span]) -> dict[tuple[int, str], list[tuple[int, int]]]:
@@ -146,12 +219,16 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _works(session: Session, asset_id: int, metric: Derived, spans: Iterable[tuple[int, int]]) -> list[Work]:
-    wanted = [metric.source, metric.key, *([metric.total] if metric.total else [])]
+def _works(
+    asset_id: int,
+    metric: Derived,
+    spans: Iterable[tuple[int, int]],
+    series_of: Iterable[Span],
+    changes: Sequence[MeterChange],
+) -> list[Work]:
     by_metric: dict[str, list[Span]] = {}
-    for span in measured.of_asset(session, asset_id, wanted):
+    for span in series_of:
         by_metric.setdefault(span.metric, []).append(span)
-    changes = meters.standing(session, asset_id)
     breaks = tuple(meters.as_break(one) for one in changes if one.kind != "total" and one.metric == metric.source)
     stated = tuple(
         (clock.to_ms(one.at), one.total)
@@ -170,17 +247,6 @@ def _known(session: Session, pairs: set[Pair]) -> dict[Pair, int]:
 
 def _of(points: Points, span: Span) -> Points:
     return points.select((points.ts_ms >= span.starts_ms) & (points.ts_ms < span.ends_ms))
-
-
-def _readings(points: Points, sources: Sequence[Span], key: str, numbers: Mapping[Pair, int]) -> Readings:
-    """Return points as readings of the device that spoke at their instant."""
-    parts = []
-    for span in sources:
-        mine = _of(points, span)
-        if len(mine):
-            number: Int64s = np.full(len(mine), numbers[span.device_id, key], np.int64)
-            parts.append(Readings(number, mine.ts_ms, mine.value, None, mine.flags))
-    return concatenate(parts)
 
 
 # Beside the path ---------------------------------------------------------------------------------------------------

@@ -16,13 +16,13 @@ import numpy as np
 
 from assets.derivations import Derived
 from assets.measured import Span
+from ingest.ahead import Reads
 from telemetry import derived
 from telemetry.baseline import LOOK_BACK_MS, deviations
 from telemetry.buckets import MAX_SAMPLES
 from telemetry.derived import OF_HABIT, OF_TIME, Break, Hours, Opening, hour_of
 from telemetry.readings import Flag, Flags, Float64s, Int64s, Readings, concatenate
 from telemetry.retention import DAY_MS, HOUR_MS
-from telemetry.store import TelemetryStore
 
 PAGE: Final = 200_000
 """Readings of the source that are held at once, as long as one hour has no more."""
@@ -123,7 +123,7 @@ def speaker(parts: Sequence[Span], ts_ms: int) -> Span | None:
     return next((part for part in parts if part.starts_ms <= ts_ms < part.ends_ms), None)
 
 
-def work_out(store: TelemetryStore, work: Work, *, since_ms: int, until_ms: int) -> Found:
+def work_out(store: Reads, work: Work, *, since_ms: int, until_ms: int) -> Found:
     """Return the hours that work is about; those before ``since_ms``, and from ``until_ms`` on, stay as they are.
 
     Raises:
@@ -133,7 +133,7 @@ def work_out(store: TelemetryStore, work: Work, *, since_ms: int, until_ms: int)
 
 
 class _Working:
-    def __init__(self, store: TelemetryStore, work: Work) -> None:
+    def __init__(self, store: Reads, work: Work) -> None:
         self._store = store
         self._work = work
         self._recipe = work.metric.recipe
@@ -147,11 +147,11 @@ class _Working:
         else:
             end_ms = self._reach(end_ms, until_ms)
             values = self._hours(begin_ms, end_ms)
-        stored = self._stored(self._work.values, begin_ms)
+        stored = self._stored(self._work.values, begin_ms, until_ms)
         if self._work.metric.total is None:
             return Found(values, Points.none(), stored, Points.none())
         totals = self._totals(begin_ms, values.over(stored))
-        return Found(values, totals, stored, self._stored(self._work.totals, begin_ms))
+        return Found(values, totals, stored, self._stored(self._work.totals, begin_ms, until_ms))
 
     def _reach(self, end_ms: int, until_ms: int) -> int:
         """Return how far a change before ``end_ms`` is felt: up to the next reading, or as long as one speaks."""
@@ -294,11 +294,11 @@ class _Working:
 
     # What is stored -----------------------------------------------------------------------------------------------
 
-    def _stored(self, spans: Sequence[Span], begin_ms: int) -> Points:
+    def _stored(self, spans: Sequence[Span], begin_ms: int, until_ms: int) -> Points:
         """Return what was worked out before, from an instant on."""
         parts = []
         for span in spans:
-            begin, end = max(begin_ms, span.starts_ms), min(span.ends_ms, begin_ms + _LONG_AGO_MS)
+            begin, end = max(begin_ms, span.starts_ms), min(span.ends_ms, until_ms)
             if begin < end:
                 parts.append(self._store.samples(span.series, begin, end, limit=MAX_SAMPLES))
         if not parts:
@@ -327,16 +327,17 @@ class _Working:
         """Return the last running total before an hour, and when the hour that it is of ended."""
         for span in reversed(self._work.totals):
             end = min(begin_ms, span.ends_ms)
-            for start in (begin_ms - 31 * DAY_MS, end - _LONG_AGO_MS):
+            for start in (begin_ms - HOUR_MS, begin_ms - 31 * DAY_MS, end - _LONG_AGO_MS):
                 start = max(start, span.starts_ms, 0)  # noqa: PLW2901 - cut to where the series speaks
                 if start >= end:
                     continue
                 some = self._store.samples(span.series, start, end, limit=MAX_SAMPLES)
                 if len(some):
                     return float(some.value[-1]), hour_of(int(some.ts_ms[-1])) + HOUR_MS
-                table = self._store.aggregate([span.series], np.array([start, end], np.int64))
-                if table.count[0, 0]:
-                    return float(table.last[0, 0]), begin_ms
+            start = max(end - _LONG_AGO_MS, span.starts_ms, 0)
+            table = self._store.aggregate([span.series], np.array([start, end], np.int64)) if start < end else None
+            if table is not None and table.count[0, 0]:
+                return float(table.last[0, 0]), begin_ms
         return 0.0, 0
 
     def _after(self, at_ms: int) -> float:

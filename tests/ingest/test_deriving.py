@@ -16,6 +16,7 @@ from assets.derivations import DerivedDraft
 from assets.derived_tables import DirtySpan
 from assets.meters import MeterDraft
 from assets.models import AssetType, Metric
+from ingest.ahead import Ahead
 from ingest.batch import Batch
 from ingest.deriving import Deriving
 from ingest.models import RejectedMessage
@@ -214,6 +215,31 @@ def test_a_kill_between_storing_and_settling_loses_nothing_and_repeats_nothing(w
     assert world.notes() == 0
     # Rules are told what they may have missed, and know by themselves what they have seen.
     assert (TEN + HOUR_MS, 10.0) in world.judged
+
+
+def test_hours_far_apart_are_worked_out_one_after_the_other_so_that_totals_add_up(world: World) -> None:
+    world.add(COUNTED)
+    world.send("raw", {-1500: 0, 5: 100})
+    world.work()
+    world.judged.clear()
+    # Two late readings a day apart, in one round.
+    world.send("raw", {-1490: 7, 7: 101})
+    world.work()
+    assert world.kept("strokes") == {-25: 7, 0: 94}
+    assert world.kept("strokes_total") == {-25: 7, 0: 101}
+    assert max(ts_ms for ts_ms, _ in world.judged) == TEN
+
+
+def test_what_is_read_ahead_is_what_the_store_answers(world: World) -> None:
+    world.send("raw", {minute: minute for minute in range(0, 110, 7)})
+    with world.sessions() as session:
+        (number,) = series.load(session, [world.plant.devices[0].id]).values()
+    ahead = Ahead(world.store, [number, number + 1], TEN, TEN + HOUR_MS)
+    for begin, end, limit in ((0, 60, 100), (10, 30, 100), (10, 30, 1), (-5, 20, 100), (50, 90, 100), (3, 4, 1)):
+        asked = TEN + begin * MINUTE, TEN + end * MINUTE
+        told, held = (one.samples(number, *asked, limit=limit) for one in (world.store, ahead))
+        assert (told.ts_ms.tolist(), told.value.tolist()) == (held.ts_ms.tolist(), held.value.tolist())
+    assert len(ahead.samples(number + 1, TEN, TEN + HOUR_MS, limit=1)) == 0
 
 
 def test_a_note_that_is_made_anew_while_its_hour_is_worked_out_stays(world: World) -> None:
