@@ -56,6 +56,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.topics)
 
+    def part(self, begin: int, end: int) -> "Batch":
+        """Return some of its messages, in a row, as a batch of their own."""
+        return Batch(
+            self.topics[begin:end],
+            self.payloads[begin:end],
+            self.received_ms[begin:end],
+            frozenset(row - begin for row in self.retained if begin <= row < end),
+            None if self.fates is None else self.fates.part(begin, end),
+        )
+
 
 Process = Callable[[Batch], Awaitable[Sequence[Outgoing]]]
 """Makes a batch durable and returns what to publish once it is, or raises when it cannot be made durable.

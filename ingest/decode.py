@@ -14,17 +14,18 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from ingest import columns, csvrows, forms, lines, reported, reports, strict
+from ingest import csvrows, forms, lines, reported, reports, strict
 from ingest.batch import Batch
-from ingest.decoded import Decoded, Int32s, Reason, Rejected, Source
+from ingest.decoded import Decoded, Reason, Source
 from ingest.forms import Element, Scalar
+from ingest.gathered import Gathered
 from ingest.mapper import Found, Mapper, MappingRefused
 from ingest.moulds import ABSENT, NO_CAST, Instant, Mould
-from ingest.shapes import AHEAD_MS, BAD_SHAPE, BARE, OLDEST_MS, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes, runs
+from ingest.shapes import BAD_SHAPE, BARE, OTHER, OVERSIZE, REPORT, WRAPPED, Lanes, Shapes
 from ingest.sparkplug import payload as sparkplug
 from ingest.strict import Refused
 from ingest.topics import Kind, Topic, Understood, is_device_key
-from telemetry.readings import Flag, Flags, Float64s, Int64s, Mask, Texts
+from telemetry.readings import Int64s, Mask
 
 MAX_PAYLOAD: Final = 256 * 1024
 
@@ -81,12 +82,7 @@ class _Work:
         self._topics = topics
         self._lanes = lanes
         self._shapes = shapes
-        self._message: list[Int64s] = []
-        self._shape: list[Int64s] = []
-        self._ts: list[Int64s] = []
-        self._values: list[list[Scalar]] = []
-        self._singles: tuple[list[int], list[int], list[int], list[Scalar]] = ([], [], [], [])
-        self._rejected: list[Rejected] = []
+        self._gathered = Gathered(batch, topics, shapes)
         self._alarms: list[Any] = []
         self._attributes: list[Any] = []
         self._statuses: list[Any] = []
@@ -149,9 +145,9 @@ class _Work:
             value = strict.read(payload)
             parts = [*forms.elements(value, device)]
         except Refused as refusal:
-            self.reject(message, refusal.reason, refusal.detail)
+            self._gathered.reject(message, refusal.reason, refusal.detail)
             return
-        self._take(message, name, Source(device), parts)
+        self._gathered.take(message, name, Source(device), parts)
         if value.__class__ is list:
             self._lanes[name] = OTHER
         else:
@@ -163,7 +159,9 @@ class _Work:
         try:
             match topic.kind:
                 case Kind.ALARM:
-                    self._alarms.append(reports.alarm(message, topic, payload, partial(self._believe, message)))
+                    self._alarms.append(
+                        reports.alarm(message, topic, payload, partial(self._gathered.believe, message))
+                    )
                 case Kind.ATTRIBUTES:
                     self._attributes.append(reports.attributes(message, topic, payload))
                 case Kind.STATUS:
@@ -182,7 +180,7 @@ class _Work:
                 case _:
                     self._foreign(message, topic, payload)
         except Refused as refusal:
-            self.reject(message, refusal.reason, refusal.detail)
+            self._gathered.reject(message, refusal.reason, refusal.detail)
 
     def _foreign(self, message: int, topic: Topic, payload: bytes) -> None:
         """Read a message in a format of somebody else, where a mapping says what it means."""
@@ -195,14 +193,14 @@ class _Work:
                 elif topic.fault == Reason.UNKNOWN_TOPIC:
                     found = self._mapper.of_topic(topic.name, payload, received_ms)
             except MappingRefused as refusal:
-                self.reject(message, refusal.reason, refusal.detail, unit_id=refusal.unit_id)
+                self._gathered.reject(message, refusal.reason, refusal.detail, unit_id=refusal.unit_id)
                 return
         if found is None:
-            self.reject(message, Reason(topic.fault or Reason.NO_DECODER), topic.name[: strict.SAID])
+            self._gathered.reject(message, Reason(topic.fault or Reason.NO_DECODER), topic.name[: strict.SAID])
         elif not found.said:
             self._left += 1
         elif message in self._batch.retained and found.has_no_time:
-            self.reject(message, Reason.REPLAYED, "kept by the broker, without a time", unit_id=found.unit_id)
+            self._gathered.reject(message, Reason.REPLAYED, "kept by the broker, without a time", unit_id=found.unit_id)
         else:
             self._mapped(message, topic, payload, found)
 
@@ -210,8 +208,8 @@ class _Work:
         is_replayed = message in self._batch.retained
         for said in found.said:
             source = found.source(said.device)
-            self._take(message, f"{source.within}{topic.name}/{said.device}", source, said.elements)
-            believe = partial(self._believe, message)
+            self._gathered.take(message, f"{source.within}{topic.name}/{said.device}", source, said.elements)
+            believe = partial(self._gathered.believe, message)
             self._alarms += reported.alarms(message, payload, said, source, believe)
             self._statuses += reported.status(message, said, source, is_replayed=is_replayed)
 
@@ -222,36 +220,31 @@ class _Work:
         if len(self._batch.payloads[message]) <= limit:
             self.report(message)
         else:
-            self.reject(message, Reason.OVERSIZE, f"larger than {limit} bytes")
-
-    def reject(self, message: int, reason: Reason, detail: str, *, device: str | None = None, unit_id: int = 0) -> None:
-        """Set a message aside, or the part of it that speaks for ``device``."""
-        sender = self._topics[self._batch.topics[message]].device
-        self._rejected.append(Rejected(message, reason, detail, sender if device is None else device, unit_id))
+            self._gathered.reject(message, Reason.OVERSIZE, f"larger than {limit} bytes")
 
     def decoded(self) -> Decoded:
         """Return everything read, readings in order of reception."""
-        singles, shapes, ts, values = self._singles
-        self._message.append(np.array(singles, np.int64))
-        self._shape.append(np.array(shapes, np.int64))
-        self._ts.append(np.array(ts, np.int64))
-        self._values.append(values)
         return Decoded(
             self._shapes.names,
-            *self._columns(),
+            *self._gathered.columns(),
             alarms=self._alarms,
             attributes=self._attributes,
             statuses=self._statuses,
             replies=self._replies,
             sparkplug=sorted(self._sparkplug, key=attrgetter("message")),
             left=self._left,
-            rejected=sorted(self._rejected, key=attrgetter("message")),
+            rejected=sorted(self._gathered.rejected, key=attrgetter("message")),
         )
 
     def _payloads(self, messages: Int64s) -> list[bytes]:
         if len(messages) == len(self._batch):
             return self._batch.payloads
         return [*map(self._batch.payloads.__getitem__, messages.tolist())]
+
+    def _labels(self, messages: Int64s) -> list[str]:
+        if len(messages) == len(self._batch):
+            return self._batch.topics
+        return [*map(self._batch.topics.__getitem__, messages.tolist())]
 
     def _bulk(
         self,
@@ -292,17 +285,9 @@ class _Work:
         if not good.all():
             stays = np.repeat(good, length).tolist()
             flat = [item for item, is_good in zip(flat, stays, strict=True) if is_good]
-        self._message.append(messages[good])
-        self._shape.append(shapes[good])
-        self._ts.append(ts[good])
-        self._values.append(flat)
+        self._gathered.column(messages[good], shapes[good], ts[good], flat)
         rest: list[int] = messages[~good].tolist()
         return rest
-
-    def _labels(self, messages: Int64s) -> list[str]:
-        if len(messages) == len(self._batch):
-            return self._batch.topics
-        return [*map(self._batch.topics.__getitem__, messages.tolist())]
 
     def _gateway(self, message: int, topic: Topic, payload: bytes) -> None:
         children = strict.read(payload)
@@ -312,93 +297,21 @@ class _Work:
             raise Refused(Reason.EMPTY, "there are no devices")
         for child, value in children.items():
             if not is_device_key(child):
-                self.reject(message, Reason.BAD_DEVICE_KEY, f"“{child[: strict.SAID]}”", device=topic.device)
+                self._gathered.reject(message, Reason.BAD_DEVICE_KEY, f"“{child[: strict.SAID]}”", device=topic.device)
                 continue
             try:
                 parts = [*forms.elements(value, child)]
             except Refused as refusal:
-                self.reject(message, refusal.reason, refusal.detail, device=child)
+                self._gathered.reject(message, refusal.reason, refusal.detail, device=child)
                 continue
-            self._take(message, f"{topic.name}/{child}", Source(child, topic.device), parts)
+            self._gathered.take(message, f"{topic.name}/{child}", Source(child, topic.device), parts)
 
     def _row(self, message: int, topic: Topic, device: str, part: Element) -> None:
         """Take a line or a row: of its sender, or of a device behind it."""
         if not is_device_key(device):
             raise Refused(Reason.BAD_DEVICE_KEY, f"“{device[: strict.SAID]}”")
         source = Source(device, "" if device == topic.device else topic.device)
-        self._take(message, f"{topic.name}/{device}", source, [part])
-
-    def _take(self, message: int, label: str, source: Source, parts: Iterable[Element]) -> None:
-        messages, shapes, instants, flat = self._singles
-        for ts_ms, values in parts:
-            metrics = tuple(values)
-            shape = self._shapes.of.get((label, metrics))
-            messages.append(message)
-            shapes.append(self._shapes.learn(label, source, metrics) if shape is None else shape)
-            instants.append(ABSENT if ts_ms is None else ts_ms)
-            flat.extend(values.values())
-
-    def _believe(self, message: int, ts_ms: int | None) -> tuple[int, int | None]:
-        received_ms = int(self._batch.received_ms[message])
-        if ts_ms is None:
-            return received_ms, None
-        if received_ms - OLDEST_MS <= ts_ms <= received_ms + AHEAD_MS:
-            return ts_ms, None
-        return received_ms, ts_ms
-
-    def _columns(self) -> tuple[Int32s, Int32s, Int64s, Float64s, Flags, Texts | None, Int64s, Int64s]:
-        message, shape, ts = map(np.concatenate, (self._message, self._shape, self._ts))
-        value, flags, text, bad = columns.of(_flat(self._values))
-        length = self._shapes.length(shape)
-        ts_ms, is_skewed, refused = self._times(message, shape, ts)
-        if (np.diff(message) < 0).any() or bad or refused.any():
-            owner = np.repeat(np.where(refused, -1, message), length)
-            refused |= np.isin(message, self._reject_values(bad, owner))
-            order = np.argsort(message, kind="stable")
-            order = order[~refused[order]]
-            rows = runs((np.cumsum(length) - length)[order], length[order])
-            value, flags = value[rows], flags[rows]
-            text = None if text is None else [text[row] for row in rows.tolist()]
-            message, shape, length = message[order], shape[order], length[order]
-            ts, ts_ms, is_skewed = ts[order], ts_ms[order], is_skewed[order]
-        skewed = np.flatnonzero(np.repeat(is_skewed, length))
-        flags[skewed] |= np.uint8(Flag.CLOCK)
-        return (
-            np.repeat(message.astype(np.int32), length),
-            self._shapes.pair(shape),
-            np.repeat(ts_ms, length),
-            value,
-            flags,
-            text,
-            skewed,
-            np.repeat(ts, length)[skewed],
-        )
-
-    def _times(self, message: Int64s, shape: Int64s, ts: Int64s) -> tuple[Int64s, Mask, Mask]:
-        """Return the time of each measurement, whether its device's clock was not believed, and whether to refuse."""
-        received_ms = self._batch.received_ms[message]
-        is_absent = ts == ABSENT
-        is_skewed = ~is_absent & ((ts > received_ms + AHEAD_MS) | (ts < received_ms - OLDEST_MS))
-        # What a broker had kept and replays without a time was measured nobody knows when.
-        replayed = np.intersect1d(message[is_absent], [*self._batch.retained])
-        for index in replayed.tolist():
-            self.reject(index, Reason.REPLAYED, "kept by the broker, without a time")
-        refused = np.isin(message, replayed)
-        ours = np.flatnonzero((is_absent | is_skewed) & ~refused)
-        if len(ours):
-            ts = ts.copy()
-            ts[ours] = self._shapes.spread(shape[ours], received_ms[ours])
-        return ts, is_skewed, refused
-
-    def _reject_values(self, bad: dict[int, tuple[Reason, str]], owner: Int64s) -> list[int]:
-        """Reject the messages that own bad readings, each once; return them. An owner of -1 is rejected already."""
-        blamed: dict[int, tuple[Reason, str]] = {}
-        for row, why in bad.items():
-            blamed.setdefault(int(owner[row]), why)
-        blamed.pop(-1, None)
-        for message, (reason, detail) in blamed.items():
-            self.reject(message, reason, detail)
-        return [*blamed]
+        self._gathered.take(message, f"{topic.name}/{device}", source, [part])
 
 
 def _each(read: Callable[[bytes], Any], payloads: Iterable[bytes], otherwise: object) -> tuple[list[Any], list[int]]:
@@ -421,11 +334,6 @@ def _marks(ts: Int64s) -> Int64s:
     """Return the quotation marks around ``values`` and, where it is given, ``ts``."""
     marks: Int64s = 2 + 2 * (ts != ABSENT)
     return marks
-
-
-def _flat(parts: list[list[Scalar]]) -> list[Scalar]:
-    parts = [part for part in parts if part]
-    return parts[0] if len(parts) == 1 else [*chain.from_iterable(parts)]
 
 
 def _positions(items: Sequence[object], wanted: object) -> list[int]:

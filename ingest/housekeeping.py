@@ -3,16 +3,25 @@
 For the process that owns the store. Nothing is forgotten unless everything that forbids it could be read.
 """
 
+import asyncio
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import keeping
-from kernel import clock, db
+from ingest.patience import TRANSIENT
+from kernel import clock, db, log
+from kernel.errors import Unavailable
 from kernel.settings import Settings
 from rules import cited
 from telemetry.retention import Lifetimes, Policy
 from telemetry.store import TelemetryStore
+
+COMPACT_EVERY_S: Final = 2.0
+EXPIRE_EVERY_S: Final = 6 * 3600.0
+
+_log = log.of(__name__)
 
 
 def lifetimes(settings: Settings) -> Lifetimes:
@@ -42,3 +51,21 @@ def refusals(sessions: sessionmaker[Session], store: TelemetryStore) -> list[str
     with db.transaction(sessions) as session:
         asked = keeping.asked_for(session)
     return [f"{name}: this telemetry server keeps all readings alike" for name in asked]
+
+
+async def for_ever(sessions: sessionmaker[Session], store: TelemetryStore, settings: Settings) -> None:
+    """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""
+    loop = asyncio.get_running_loop()
+    expire_at = loop.time()
+    for refusal in await asyncio.to_thread(refusals, sessions, store):
+        _log.warning("the telemetry store cannot do this", what=refusal)
+    while True:
+        try:
+            while await asyncio.to_thread(store.compact):
+                pass
+            if store.can_expire and loop.time() >= expire_at:
+                await asyncio.to_thread(lambda: forget(sessions, store, settings, now=clock.now()))
+                expire_at = loop.time() + EXPIRE_EVERY_S
+        except (Unavailable, *TRANSIENT) as error:
+            _log.warning("the telemetry store could not tidy up", reason=str(error))
+        await asyncio.sleep(COMPACT_EVERY_S)

@@ -8,8 +8,7 @@ wherever the first attempt ended (promises P1, P2, P7).
 
 import gc
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,15 +16,17 @@ from typing import Final
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import commands
+from assets import command_post
 from ingest import crash, device_alarms, fairuse, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
 from ingest.books import Books
-from ingest.changes import Changed, Ear
-from ingest.claims import Claims, Moved
+from ingest.changes import Changed
+from ingest.claims import Moved
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.events import IntakeCaughtUp, IntakeFellBehind
+from ingest.following import Following
+from ingest.ground import Ground
 from ingest.late import Late
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
@@ -38,7 +39,7 @@ from ingest.sparkplug.follow import Follower
 from ingest.stuck import Seen, Stuck
 from kernel import clock, db, events, log
 from rules import late
-from rules.evaluation import Changes, Evaluator
+from rules.evaluation import Evaluator
 from rules.outcome import Outcome
 from telemetry import series
 from telemetry.readings import Int64s, Latest, Readings
@@ -73,9 +74,7 @@ class Pipeline:
         self.patience = patience or Patience()
         self._sessions = sessions
         self._licence: Licence | None = None
-        self._claims: Claims | None = None
-        if store is not None:
-            self._store = store
+        self.ground = Ground(sessions, self.patience, self.registry, self.rules)
         self.mapper = Mapper(self.registry.type_of)
         self._decoder = Decoder(self.mapper)
         self._newcomers = newcomers.Newcomers()
@@ -84,9 +83,11 @@ class Pipeline:
         self._sparkplug = Follower(self.registry, self._newest)
         self._stuck = Stuck(self._newest_of)
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
-        self._ear = Ear()
+        self._following = Following(sessions, self._writing, self.patience, self.registry, self.rules, self.mapper)
         self._late = Late(self._writing, self.patience)
         self.books = Books(self._resolver, self.mapper, self._writing)
+        if store is not None:
+            self.open(store)
 
     @property
     def over_limit(self) -> int:
@@ -106,37 +107,16 @@ class Pipeline:
 
     def prepare(self) -> None:
         """Read what takes long and changes little: devices, series and rules."""
-
-        def read() -> None:
-            with db.transaction(self._sessions) as session:
-                self._ear.start(session, time.monotonic())
-                self.registry.load(session)
-                self.mapper.load(session)
-                self.rules.read(session)
-
         # While a million objects come that stay, nobody looks for garbage among them.
         gc.disable()
         try:
-            self.patience.until_done(read, "database")
+            self.patience.until_done(self._following.begin, "database")
         finally:
             gc.enable()
 
     def keep_warm(self) -> None:
         """Follow what people and the leading worker change, while standing by."""
-        at_s = time.monotonic()
-        with db.transaction(self._sessions) as session:
-            changed, news = self._ear.look(session, at_s)
-            met = self.registry.learn_series(session)
-            if changed.mappings or changed.types:
-                self.mapper.load(session)
-            if changed.types:
-                self.registry.load(session)
-                self.rules.read(session)
-            else:
-                self.registry.reload(session, changed.devices | set(self.registry.on_assets(changed.assets)))
-                fresh = {asset for device in met if (asset := self.registry.asset_of(device)) is not None}
-                self.rules.reread(session, asset_ids=changed.assets | fresh, alarm_type_ids=changed.alarm_types)
-        self._ear.heard(news, at_s)
+        self._following.keep_warm()
 
     def bind(self, licence: Licence) -> None:
         """Write from now on only as long as a licence stands."""
@@ -145,6 +125,8 @@ class Pipeline:
     def open(self, store: TelemetryStore) -> None:
         """Give the path the store that it had to wait for."""
         self._store = store
+        self._following.open(store)
+        self.ground.open(store)
 
     def resume(self) -> None:
         """Take up the states of the rules as whoever led before has left them, and run the timers that are overdue."""
@@ -177,90 +159,13 @@ class Pipeline:
         with db.transaction(self._sessions) as session:
             if self._licence is not None:
                 losses = self._licence.hold(session)
-                if self._claims is not None:
-                    self._claims.check(losses)
+                self.ground.check(losses)
             yield session
-
-    # Where several processes share the assets -------------------------------------------------------------------
 
     def share(self) -> None:
         """Evaluate only the assets that this worker has claimed; call it after ``bind`` and before ``resume``."""
         assert self._licence is not None  # noqa: S101 - ``bind`` comes first
-        self._claims = Claims(self._licence)
-        self.rules.share()
-
-    @property
-    def assets(self) -> int | None:
-        """How many assets are evaluated here; None where all are."""
-        return None if self._claims is None else len(self._claims.assets)
-
-    def adopt_orphans(self) -> bool:
-        """Claim some of the assets whose worker has ended, so that their timers run on; return whether there were any.
-
-        Call it when a worker has ended, until there are none.
-        """
-        if self._claims is None:
-            return False
-        try:
-            return bool(self._adopt(self._claims.take_orphans))
-        except Moved:
-            self._lose()
-            return True
-
-    def _own(self, devices: Int64s) -> None:
-        """Claim the assets of devices that are not ours yet."""
-        while True:
-            try:
-                self._claim(devices)
-            except Moved:
-                self._lose()
-            else:
-                return
-
-    def _claim(self, devices: Int64s) -> None:
-        claims = self._claims
-        if claims is None or not (strange := claims.strangers(devices)):
-            return
-        named = {asset for device in strange if (asset := self.registry.asset_of(device)) is not None}
-        wanted = named - claims.assets
-        if wanted:
-            self._adopt(lambda session: claims.take(session, wanted))
-        claims.settle(strange)
-
-    def _adopt(self, claim: Callable[[Session], set[int]]) -> set[int]:
-        """Claim assets, and take up their states once that is committed; what fails in between is done again."""
-        assert self._claims is not None  # noqa: S101 - asked by the caller
-
-        def write() -> set[int]:
-            with db.transaction(self._sessions) as session:
-                return claim(session)
-
-        def read() -> None:
-            with db.transaction(self._sessions) as session:
-                # Which of their metrics have a series was learned elsewhere.
-                self.registry.learn_series(session)
-                self.rules.reread(session, asset_ids=taken, alarm_type_ids=set())
-                self.rules.adopt(session, self._store, taken, now=clock.now())
-
-        taken = self.patience.until_done(write, "database")
-        if taken:
-            self.patience.until_done(read, "database")
-            self._claims.taken(taken)
-        return taken
-
-    def _lose(self) -> None:
-        """Learn which assets others have claimed, and forget what is known of them."""
-        assert self._claims is not None  # noqa: S101 - nobody else loses any
-        claims = self._claims
-
-        def read() -> tuple[int, set[int]]:
-            with db.transaction(self._sessions) as session:
-                return claims.lost(session)
-
-        losses, gone = self.patience.until_done(read, "database")
-        self.rules.disown(gone)
-        self.registry.standing.clear()
-        claims.forget(losses, gone)
+        self.ground.share(self._licence)
 
     # The path ---------------------------------------------------------------------------------------------------
 
@@ -298,9 +203,9 @@ class Pipeline:
             self._fairness.hold_back(resolved)
         seen = self._look_for_stuck(resolved)
         if resolved.fresh_assets:
-            self._reload_rules(asset_ids=resolved.fresh_assets)
+            self._following.reload_rules(asset_ids=resolved.fresh_assets)
         # Before the readings are stored: what is taken up with an asset must not know the batch already.
-        self._own(resolved.part_device)
+        self.ground.own(resolved.part_device)
         crash.here("before_store")
         written = self.patience.until_done(lambda: self._store.write(resolved.readings), "telemetry store")
         crash.here("after_store")
@@ -335,8 +240,8 @@ class Pipeline:
             try:
                 return self._commit(resolved, self._evaluate(resolved), replays)
             except Moved:
-                self._lose()
-                self._own(resolved.part_device)
+                self.ground.lose()
+                self.ground.own(resolved.part_device)
 
     def _evaluate(self, resolved: Resolved) -> Outcome:
         readings, chosen = resolved.readings, resolved.for_rules
@@ -358,7 +263,7 @@ class Pipeline:
             return news
 
         news: set[int] = set()
-        is_shared = self._claims is not None
+        is_shared = self.ground.is_shared
         if is_shared or resolved.is_more_than_readings or _says(outcome) or replays:
             news = self.patience.until_done(write, "database")
             crash.here("after_commit")
@@ -378,7 +283,7 @@ class Pipeline:
         if resolved.followed is not None:
             self._sparkplug.write(session, resolved.followed, now=now)
         status.describe(session, resolved.attributes)
-        resolved.strays = _strays(resolved, commands.settle(session, [one for *_, one in resolved.answers], now=now))
+        resolved.stray(command_post.settle(session, [one for *_, one in resolved.answers], now=now))
         kept = webhooks.owned(session, self._resolver.kept(resolved.batch, [*resolved.rejects, *resolved.strays]))
         fresh = self._newcomers.due(resolved.newcomers, clock.to_ms(now))
         if fresh:
@@ -410,7 +315,7 @@ class Pipeline:
         """Process the halves of a batch that fails for no fault of database or store, down to the message at fault."""
         if len(batch) > 1:
             middle = len(batch) // 2
-            return self.process(_part(batch, 0, middle)) + self.process(_part(batch, middle, len(batch)))
+            return self.process(batch.part(0, middle)) + self.process(batch.part(middle, len(batch)))
         _log.error("a message could not be processed and was set aside", topic=batch.topics[0], exc_info=error)
         detail = f"{type(error).__name__}: {error}"
         reject = Rejected(0, Reason.FAILED, detail, topics.parse(batch.topics[0]).device)
@@ -428,14 +333,14 @@ class Pipeline:
     def judge(self, readings: Readings, fresh_assets: set[int]) -> None:
         """Let rules see readings that are stored and came by no message; some assets have a series they had not."""
         if fresh_assets:
-            self._reload_rules(asset_ids=fresh_assets)
+            self._following.reload_rules(asset_ids=fresh_assets)
         now = clock.now()
         try:
             columns = readings.series, readings.ts_ms, readings.value
             self._settle(self.rules.evaluate(*columns, clock.to_ms(now)), now)
         except Moved:
             # What is lost is judged where it went, from its next value on.
-            self._lose()
+            self.ground.lose()
 
     # Time and change --------------------------------------------------------------------------------------------
 
@@ -445,7 +350,7 @@ class Pipeline:
             self._run_timers(now)
         except Moved:
             # What is lost runs elsewhere; what is not runs again with the next tick.
-            self._lose()
+            self.ground.lose()
 
     def _run_timers(self, now: datetime) -> None:
         now_ms = clock.to_ms(now)
@@ -478,7 +383,7 @@ class Pipeline:
                 outcome = self.rules.judge_late(session, found, now=now)
                 crash.here("before_late_commit")
         except Moved:
-            self._lose()
+            self.ground.lose()
             return
         if outcome is not None:
             self.rules.commit(outcome)
@@ -504,40 +409,11 @@ class Pipeline:
 
     def follow_changes(self, now: datetime) -> Changed:
         """Take up what people changed; return it, so that the edge can cut connections."""
-        at_s = time.monotonic()
-        with self._writing() as session:
-            changed, news = self._ear.look(session, at_s)
-            if changed.types:
-                self.registry.load(session)
-            elif changed.devices or changed.assets:
-                self.registry.reload(session, changed.devices | set(self.registry.on_assets(changed.assets)))
-            if changed.mappings or changed.types:
-                self.mapper.load(session)
-            if changed.cleared:
-                # What a person ended is raised again if it is still said.
-                self.registry.standing.clear()
-            self.rules.note_cleared(session, changed.cleared)
-        if changed.types:
-            self._reload_rules()
-        if changed.assets:
-            self._reload_rules(asset_ids=changed.assets)
-        if changed.alarm_types:
-            self._reload_rules(alarm_type_ids=changed.alarm_types)
-        self._ear.heard(news, at_s)
+        changed = self._following.follow()
         if changed:
-            if self._claims is not None:
-                self._claims.unsettle()
+            self.ground.unsettle()
             self.run_timers(now)
         return changed
-
-    def _reload_rules(self, *, asset_ids: set[int] | None = None, alarm_type_ids: set[int] | None = None) -> None:
-        now = clock.now()
-
-        def read() -> Changes:
-            with self._writing() as session:
-                return self.rules.read_changes(session, now=now, asset_ids=asset_ids, alarm_type_ids=alarm_type_ids)
-
-        self.rules.take_up(self.patience.until_done(read, "database"), self._store, now=now)
 
     def replay(self) -> list[Outgoing]:
         """Try the messages again that somebody asked for, each as if it came when it first came."""
@@ -567,21 +443,3 @@ class Pipeline:
 def _says(outcome: Outcome) -> bool:
     """Return whether an outcome has anything to write."""
     return bool(outcome.transitions or outcome.states or outcome.late_spans)
-
-
-def _part(batch: Batch, begin: int, end: int) -> Batch:
-    return Batch(
-        batch.topics[begin:end],
-        batch.payloads[begin:end],
-        batch.received_ms[begin:end],
-        frozenset(row - begin for row in batch.retained if begin <= row < end),
-        None if batch.fates is None else batch.fates.part(begin, end),
-    )
-
-
-def _strays(resolved: Resolved, positions: Sequence[int]) -> list[Rejected]:
-    """Return the answers at some positions as rejects: they answer no command of their device."""
-    return [
-        Rejected(message, Reason.UNKNOWN_COMMAND, f"no command {answer.token} was sent to {key}", key)
-        for message, key, answer in (resolved.answers[position] for position in positions)
-    ]

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
-from assets.commands import Answer
+from assets.command_post import Answer
 from ingest.batch import Batch
 from ingest.decoded import AlarmReport, Decoded, Int32s, Reason, Rejected, Source
 from ingest.device_alarms import Report
@@ -77,6 +77,13 @@ class Resolved:
         """The (message, device id) of answers that were to a command; known once the batch is written."""
         strays = {one.message for one in self.strays}
         return [(message, answer.device_id) for message, _, answer in self.answers if message not in strays]
+
+    def stray(self, positions: Sequence[int]) -> None:
+        """Set the answers at some positions aside: they answer no command of their device."""
+        self.strays = [
+            Rejected(message, Reason.UNKNOWN_COMMAND, f"no command {answer.token} was sent to {key}", key)
+            for message, key, answer in (self.answers[position] for position in positions)
+        ]
 
     def join(self, followed: Followed) -> None:
         """Take over what Sparkplug's nodes said besides readings."""

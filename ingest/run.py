@@ -9,11 +9,9 @@ A life ends when the process is stopped, or when another has taken over: then th
 
 import asyncio
 import contextlib
-import platform
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -21,9 +19,9 @@ import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.identity import Login
-from ingest import belt, deriving, endpoint, fairuse, housekeeping
-from ingest.batch import Batch, IntakeCounters, Limits
-from ingest.consumer import Consumer, Terms
+from ingest import belt, deriving, edges, fairuse, housekeeping, latecomers
+from ingest.batch import Batch, IntakeCounters
+from ingest.consumer import Consumer
 from ingest.decoded import Source
 from ingest.doorway import Doorway
 from ingest.fates import Fates
@@ -34,25 +32,17 @@ from ingest.publisher import Outgoing
 from ingest.registry import Refusal
 from ingest.submissions import Submissions
 from ingest.tending import Tending
-from ingest.tls import tls_of
+from ingest.ticking import Ticking
 from ingest.workers import Gauges, Member
 from kernel import clock, log
 from kernel.errors import Misconfigured, Unavailable
 from kernel.settings import Settings
-from rules import late
 from telemetry.store import TelemetryStore
 
 if TYPE_CHECKING:
     from ingest.broker import EmbeddedBroker
 
-TICK_S: Final = 0.25
-LOOK_S: Final = 0.5
-"""How often changes are looked for; a revoked device must be cut off within two seconds."""
-COMPACT_EVERY_S: Final = 2.0
-LATE_EVERY_S: Final = 0.5
-EXPIRE_EVERY_S: Final = 6 * 3600.0
 BEAT_S: Final = 1.0
-GROUP_SESSION_S: Final = 30
 STAND_BY_S: Final = 0.5
 """How often one that stands by looks whether its time has come."""
 START_S: Final = 60.0
@@ -84,16 +74,15 @@ class Ingest:
         self._opens = store if callable(store) else None
         self._open_store = None if callable(store) else store
         self._patience = Patience()
-        self._tending: Tending | None = None
+        self._ticking: Ticking | None = None
         self._thread = threading.Thread(target=self._main, name="ingest", daemon=True)
         self._started: Future[None] = Future()
         self._edge: Consumer | EmbeddedBroker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._failure: str | None = None
-        self._tick_trouble: str | None = None
+        self._waits_for: str | None = None
         self._submissions: Submissions | None = None
-        self._is_behind = False
         self._begin_life()
 
     def _begin_life(self) -> None:
@@ -141,7 +130,7 @@ class Ingest:
             return "ingest is not running"
         if self.stands_by:
             return None
-        return self._edge_trouble() or self._tick_trouble
+        return self._edge_trouble() or (self._waits_for if self._ticking is None else self._ticking.trouble)
 
     def _edge_trouble(self) -> str | None:
         if isinstance(self._edge, Consumer) and not self._edge.counters.is_connected:
@@ -265,7 +254,7 @@ class Ingest:
             try:
                 await self._live(self._stopping)
             finally:
-                self._edge = self._submissions = self._tending = None
+                self._edge = self._submissions = self._ticking = None
                 await asyncio.to_thread(self._member.leave)
                 self._belt.close()
                 self._close_store()
@@ -311,14 +300,14 @@ class Ingest:
                 self._close_store()
                 return False
         except TRANSIENT as error:
-            self._tick_trouble = f"waiting to lead: {type(error).__name__}"
+            self._waits_for = f"waiting to lead: {type(error).__name__}"
             return False
         except Misconfigured as error:
             if not self._started.done():
                 raise
-            self._tick_trouble = f"waiting for the telemetry store: {error}"
+            self._waits_for = f"waiting for the telemetry store: {error}"
             return False
-        self._tick_trouble = None
+        self._waits_for = None
         self._pipeline.open(store)
         return True
 
@@ -337,23 +326,22 @@ class Ingest:
         try:
             self._pipeline.keep_warm()
         except TRANSIENT as error:
-            self._tick_trouble = f"database: {type(error).__name__}"
+            self._waits_for = f"database: {type(error).__name__}"
 
     def _say_started(self) -> None:
         if not self._started.done():
             self._started.set_result(None)
 
     async def _lead(self, stopping: asyncio.Event, deposed: "asyncio.Task[None]") -> None:
-        edge = self._consumer() if self._settings.mqtt_url else self._broker()
+        edge = self._new_edge()
         receiving = await self._open(edge)
         self._edge = edge
-        self._tending = Tending(
-            self._sessions, self._pipeline.registry, edge, self._belt.between, lambda: self._member.is_eldest
-        )
+        self._ticking = self._ticking_for(edge)
         self._submissions = Submissions(self._belt, edge.publish, at_once=self._settings.batch_messages)
         handed = asyncio.create_task(self._submissions.run())
-        rounds = (self._tick_for_ever(), self._keep_house(), self._derive(), self._judge_late())
-        beside = [asyncio.create_task(some) for some in rounds]
+        late = latecomers.for_ever(self._pipeline, self._belt.between)
+        works = (self._ticking.for_ever(), late, self._keep_house(), self._derive())
+        beside = [asyncio.create_task(some) for some in works]
         stopped = asyncio.create_task(stopping.wait())
         self._say_started()
         await asyncio.wait((receiving, stopped, deposed), return_when=asyncio.FIRST_COMPLETED)
@@ -377,7 +365,7 @@ class Ingest:
             pace = max(0, counters.received - before) / max(now_s - before_s, BEAT_S / 10)
             before, before_s = counters.received, now_s
             trouble = None if self._edge is None else self.trouble()
-            assets = self._pipeline.assets
+            assets = self._pipeline.ground.assets
             gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (trouble or "")[:400])
             await asyncio.to_thread(member.beat, gauges)
             if self._edge is not None:
@@ -389,7 +377,7 @@ class Ingest:
         """End the lives of workers that have ended, and take up what they left behind."""
         try:
             if await asyncio.to_thread(member.sweep):
-                while await self._belt.between(self._pipeline.adopt_orphans):
+                while await self._belt.between(self._pipeline.ground.adopt_orphans):
                     pass
         except TRANSIENT as error:
             _log.warning("the other ingest workers cannot be seen", reason=type(error).__name__)
@@ -400,37 +388,11 @@ class Ingest:
         """Refuse a connection to the broker once another process has taken over."""
         await asyncio.to_thread(self._member.licence.require)
 
-    def _consumer(self) -> Consumer:
-        mapper = self._pipeline.mapper
-        terms = Terms(
-            receive_maximum=self._settings.mqtt_receive_maximum,
-            more=mapper.filters,
-            retired=mapper.retired,
-            host_id=self._settings.sparkplug_host_id,
-        )
-        if group := self._settings.ingest_group:
-            name = self._settings.ingest_name or platform.node()
-            # When it is gone for longer than this, the broker gives what it held for us to the others.
-            terms = replace(
-                terms, client_id=f"{terms.client_id}-{group}-{name}", group=group, session_s=GROUP_SESSION_S
-            )
-        where = endpoint.parse(self._settings.mqtt_url or "")
-        return Consumer(where, self._belt, terms=terms, limits=self._limits(), may_connect=self._may_connect)
-
-    def _broker(self) -> "EmbeddedBroker":
-        # Its library takes longer to import than all of ours; a process with a broker elsewhere does not wait for it.
-        from ingest.broker import EmbeddedBroker
-
-        tls, grants = tls_of(self._settings), self._pipeline.mapper.may_publish
-        return EmbeddedBroker(
-            self._settings.mqtt_bind,
-            self._belt,
-            self._doorway.recognise,
-            limits=self._limits(),
-            tls=tls,
-            grants=grants,
-            host_id=self._settings.sparkplug_host_id,
-        )
+    def _new_edge(self) -> "Consumer | EmbeddedBroker":
+        mapper, settings = self._pipeline.mapper, self._settings
+        if settings.mqtt_url:
+            return edges.consumer(settings, self._belt, mapper, may_connect=self._may_connect)
+        return edges.broker(settings, self._belt, mapper, self._doorway.recognise)
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":
         """Begin to receive; return what runs until the edge has stopped."""
@@ -439,111 +401,21 @@ class Ingest:
         await edge.start()
         return asyncio.create_task(_for_ever())
 
-    def _limits(self) -> Limits:
-        messages, wait_ms = self._settings.batch_messages, self._settings.batch_wait_ms
-        return Limits(messages=messages, wait_ms=wait_ms, overlap=belt.OVERLAP)
-
     # Beside the path --------------------------------------------------------------------------------------------
 
-    async def _tick_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
-        look_at = loop.time()
-        while True:
-            await asyncio.sleep(TICK_S)
-            is_look_due = loop.time() >= look_at
-            try:
-                await self._belt.between(lambda: self._pipeline.run_timers(clock.now()))
-                if is_look_due:
-                    await self._look()
-                    look_at = loop.time() + LOOK_S
-                self._tick_trouble = None
-            except TRANSIENT as error:
-                self._tick_trouble = f"database: {type(error).__name__}"
-            except Deposed:
-                return
-            except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
-                self._tick_trouble = f"a tick failed: {type(error).__name__}"
-                _log.error("tick failed", exc_info=error)
-
-    async def _look(self) -> None:
-        """See what people changed, try again what they asked for, and write the books."""
-        changed = await self._belt.between(lambda: self._pipeline.follow_changes(clock.now()))
-        self._doorway.end(changed.cut, None if isinstance(self._edge, Consumer) else self._edge)
-        await self._doorway.meet()
-        if isinstance(self._edge, Consumer) and (changed.mappings or changed.devices):
-            self._edge.follow(self._pipeline.mapper.filters)
-        replay = self._pipeline.replay if self._member.is_eldest else list[Outgoing]
-        for message in await self._belt.between(replay):
-            if self._edge is not None:
-                self._edge.publish(message)
-        await self._belt.between(lambda: self._pipeline.see_who_was_not_born(clock.now()))
-        await self._belt.between(lambda: self._pipeline.books.keep(clock.now()))
-        lag_s = self.lag_s()
-        if self._is_behind is not (lag_s > self._settings.lag_alarm_s):
-            behind_s = None if self._is_behind else lag_s
-            await self._belt.between(lambda: self._pipeline.tell_lag(behind_s, clock.now()))
-            self._is_behind = not self._is_behind
-        if isinstance(self._edge, Consumer) and self._edge.counters.hears_drops:
-            broker, said = self._edge.broker, self._edge.counters.dropped_by_broker
-            await self._belt.between(lambda: self._pipeline.books.note_drops(broker, said, clock.now()))
-        if self._tending is not None:
-            await self._tending.round(clock.now())
-            since = self._tending.listening_since
-            await self._belt.between(lambda: self._pipeline.rules.listen_since(since))
-
-    async def _judge_late(self) -> None:
-        """Judge what came late, one rule on one asset after the other: read beside the path, settled on it."""
-        while True:
-            task = None
-            try:
-                task = await self._belt.between(lambda: self._pipeline.late_task(clock.now()))
-                if task is not None:
-                    await self._judge(task)
-                    continue
-            except TRANSIENT as error:
-                _log.warning("late readings wait", reason=type(error).__name__)
-            except Deposed:
-                return
-            except Exception as error:  # noqa: BLE001 - the edge of a task: logged, and it is tried again later
-                _log.error("late readings could not be judged", exc_info=error)
-            await asyncio.sleep(LATE_EVERY_S)
-
-    async def _judge(self, task: late.Task) -> None:
-        try:
-            found = await asyncio.to_thread(self._pipeline.read_late, task)
-            await self._belt.between(lambda: self._pipeline.judge_late(found, clock.now()))
-        except (*TRANSIENT, Deposed):
-            raise
-        except Exception:
-            await self._belt.between(lambda: self._pipeline.put_off_late(task, clock.now()))
-            raise
+    def _ticking_for(self, edge: "Consumer | EmbeddedBroker") -> Ticking:
+        pipeline, between, member = self._pipeline, self._belt.between, self._member
+        tending = Tending(self._sessions, pipeline.registry, edge, between, lambda: member.is_eldest)
+        return Ticking(pipeline, edge, between, self._doorway, tending, self._settings, lambda: member.is_eldest)
 
     async def _keep_house(self) -> None:
-        """Let the store sort and forget, beside writes: in a thread that the path does not wait for."""
-        loop = asyncio.get_running_loop()
-        expire_at = loop.time()
-        store = self._open_store
-        assert store is not None  # noqa: S101 - whoever leads has one
-        for refusal in await asyncio.to_thread(housekeeping.refusals, self._sessions, store):
-            _log.warning("the telemetry store cannot do this", what=refusal)
-        while True:
-            try:
-                while await asyncio.to_thread(store.compact):
-                    pass
-                if store.can_expire and loop.time() >= expire_at:
-                    await asyncio.to_thread(self._forget, store)
-                    expire_at = loop.time() + EXPIRE_EVERY_S
-            except (Unavailable, *TRANSIENT) as error:
-                _log.warning("the telemetry store could not tidy up", reason=str(error))
-            await asyncio.sleep(COMPACT_EVERY_S)
+        assert self._open_store is not None  # noqa: S101 - whoever leads has one
+        await housekeeping.for_ever(self._sessions, self._open_store, self._settings)
 
     async def _derive(self) -> None:
         assert self._open_store is not None  # noqa: S101 - whoever leads has one
         works = deriving.Deriving(self._sessions, self._open_store, self._settings)
         await deriving.for_ever(works, self._belt.between, self._pipeline.judge, lambda: self._member.is_eldest)
-
-    def _forget(self, store: TelemetryStore) -> None:
-        housekeeping.forget(self._sessions, store, self._settings, now=clock.now())
 
     async def _write_last_books(self) -> None:
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import commands
-from assets.commands import Letter
+from assets import command_post, desired_settings
+from assets.command_post import Letter
 from ingest import crash, publisher, quiet, status
 from ingest.consumer import Consumer, ConsumerCounters
 from ingest.registry import Registry
@@ -96,7 +96,7 @@ class Tending:
                 platform.report(session, one.what, one.is_wrong, severity=one.severity, detail=one.detail, now=now)
             status.tell(session, moves, now=now, cause="connection")
             if is_settings_due:
-                commands.bring_settings(session, now=now)
+                desired_settings.bring_settings(session, now=now)
             if is_quiet_due:
                 status.tell_settled(session, now=now)
                 quiet.look(session, listening_since=self._watch.listening_since, now=now)
@@ -152,10 +152,10 @@ class Tending:
 
     def _take_due(self, now: datetime) -> list[Letter]:
         with db.transaction(self._sessions) as session:
-            return commands.take_due(session, now=now)
+            return command_post.take_due(session, now=now)
 
     def _write_down(self, taken: list[int], missed: list[int]) -> None:
         now = clock.now()
         with db.transaction(self._sessions) as session:
-            commands.sent(session, taken, by_device=not isinstance(self._edge, Consumer), now=now)
-            commands.put_off(session, missed, now=now)
+            command_post.sent(session, taken, by_device=not isinstance(self._edge, Consumer), now=now)
+            command_post.put_off(session, missed, now=now)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
-from assets import commands, quietness, settings
+from assets import commands, desired_settings, quietness, settings
 from assets.models import AssetType, Device, DeviceCommand
 from ingest import quiet
 from kernel import clock
@@ -154,7 +154,7 @@ def cancel(db: Db, viewer: Reader, device_id: int, command_id: str) -> CommandOu
 def desire(db: Db, viewer: Reader, device_id: int, body: DesiredIn) -> DesiredOut:
     """Say which settings a device should have; they are sent until it reports them."""
     found = commanded(db, viewer, device_id)
-    commands.desire(db, found, body.settings, actor=viewer.actor, now=clock.now())
+    desired_settings.desire(db, found, body.settings, actor=viewer.actor, now=clock.now())
     return _desired(found)
 
 

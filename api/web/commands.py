@@ -11,7 +11,7 @@ from api import paging
 from api.access import Db, Parts, needs
 from api.v1 import commands as v1
 from api.web import device_talk, devices, forms, pages
-from assets import commands, quietness
+from assets import commands, desired_settings, quietness
 from assets.models import Device
 from kernel import clock, i18n
 from kernel.errors import Conflict, Invalid
@@ -107,7 +107,7 @@ def desire(
     """Say which settings a device should have."""
     found = v1.commanded(db, viewer, device_id)
     try:
-        is_new = commands.desire(db, found, _object(settings, "settings"), actor=viewer.actor, now=clock.now())
+        is_new = desired_settings.desire(db, found, _object(settings, "settings"), actor=viewer.actor, now=clock.now())
     except (Invalid, Conflict) as error:
         return devices.again(request, db, parts, viewer, device_id, error)
     notice = i18n.noop("Saved. They are sent until the device reports them.") if is_new else i18n.noop("Saved.")

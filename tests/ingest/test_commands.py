@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets import commands, passwords
-from assets.commands import Answer, Draft
+from assets import command_post, commands, desired_settings, passwords
+from assets.command_post import Answer
+from assets.commands import Draft
 from assets.models import Device as DeviceRow
 from assets.models import DeviceCommand
 from ingest import watch
@@ -180,7 +181,8 @@ def test_ING_13_no_answer_is_a_timeout_and_a_late_one_is_kept_beside_it(database
 def test_ING_13_wanted_settings_are_sent_until_they_are_reported(database: Database, world: World) -> None:
     with db.transaction(database) as session:
         row = session.scalars(select(DeviceRow).where(DeviceRow.key == "dev-0")).one()
-        assert commands.desire(session, row, {"interval_s": 5, "mode": "eco"}, actor="account:1", now=clock.now())
+        wanted = {"interval_s": 5, "mode": "eco"}
+        assert desired_settings.desire(session, row, wanted, actor="account:1", now=clock.now())
     device = world.device()
     until(lambda: orders_of(device), what="they are sent when it connects")
     (order,) = orders_of(device)
@@ -257,15 +259,15 @@ def test_ING_13_what_was_published_but_not_written_down_is_sent_again_under_the_
     device = session.get_one(DeviceRow, works.devices[0].id)
     device.connection, device.online_changed_at = "online", now
     asked = commands.ask(session, device, Draft("restart", {}), actor="account:1", now=now)
-    (first,) = commands.take_due(session, now=now)
-    assert commands.take_due(session, now=now + timedelta(seconds=29)) == [], "another process has it"
-    (second,) = commands.take_due(session, now=now + timedelta(seconds=30))
+    (first,) = command_post.take_due(session, now=now)
+    assert command_post.take_due(session, now=now + timedelta(seconds=29)) == [], "another process has it"
+    (second,) = command_post.take_due(session, now=now + timedelta(seconds=30))
     assert (first.token, second.token, asked.attempts) == (asked.token, asked.token, 2)
     # The device answered the first before anybody wrote down that it was sent.
-    assert commands.settle(session, [Answer(asked.token, device.id, {"result": 1})], now=now) == []
-    commands.sent(session, [asked.id], by_device=False, now=now)
+    assert command_post.settle(session, [Answer(asked.token, device.id, {"result": 1})], now=now) == []
+    command_post.sent(session, [asked.id], by_device=False, now=now)
     assert asked.state == "done"
-    assert commands.take_due(session, now=now + timedelta(seconds=90)) == []
+    assert command_post.take_due(session, now=now + timedelta(seconds=90)) == []
 
 
 def test_ING_15_a_last_will_gives_offline_at_once(database: Database, world: World) -> None:

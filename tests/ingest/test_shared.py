@@ -85,7 +85,7 @@ class Worker:
 
     def look_around(self) -> None:
         if self.member.sweep():
-            while self.pipeline.adopt_orphans():
+            while self.pipeline.ground.adopt_orphans():
                 pass
 
     def die(self) -> None:

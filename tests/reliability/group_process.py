@@ -29,7 +29,7 @@ def main() -> None:
             member.beat(Gauges())
             if leads.is_set() and member.sweep():
                 with path:
-                    while pipeline.adopt_orphans():
+                    while pipeline.ground.adopt_orphans():
                         pass
 
     threading.Thread(target=beat, daemon=True).start()
