@@ -22,9 +22,10 @@ import duckdb
 import numpy as np
 
 from telemetry import tables
-from telemetry.duckdb import FAN_IN, HOT_ROWS, SEGMENT_ROWS, DuckDbStore
+from telemetry.duckdb import DuckDbStore
 from telemetry.readings import Readings
 from telemetry.tables import Table
+from telemetry.upkeep import FAN_IN, HOT_ROWS, SEGMENT_ROWS
 
 START_MS: Final = 1_780_000_000_000
 STEP_MS: Final = 1000
@@ -83,10 +84,10 @@ def _appended(store: DuckDbStore, points: int) -> dict[str, float]:
         store.write(readings)
     elapsed = time.perf_counter() - began
     # All of it is sorted, what is left in the hot table too, so that the size is that of data at rest.
-    store._hot_rows = 1
+    store._upkeep._hot_rows = 1
     while store.compact():
         pass
-    store._checkpoint(is_due=True)
+    store._upkeep._checkpoint(is_due=True)
     points = sum(map(len, prepared))
     return {"append_points_s": points / elapsed, "bytes_point": store.path.stat().st_size / points}
 
@@ -114,12 +115,12 @@ def fill(store: DuckDbStore, points: int) -> int:
     most = SEGMENT_ROWS // series
     for first in range(0, CURVE, most):
         _fill_segment(store, series, first, min(most, CURVE - first))
-    store._checkpoint(is_due=True)
+    store._upkeep._checkpoint(is_due=True)
     return series * CURVE
 
 
 def _fill_segment(store: DuckDbStore, series: int, first: int, steps: int) -> None:
-    with store._writing, store._transaction() as cursor:
+    with store._file.writing, store._file.transaction() as cursor:
         start_ms = START_MS + first * CURVE_STEP_MS
         number = tables._next_number(cursor)
         segment = Table(number, "segment", series * steps, start_ms, start_ms + (steps - 1) * CURVE_STEP_MS)
@@ -160,7 +161,7 @@ def _beside(store: DuckDbStore, paced: int, rows: int) -> dict[str, float]:
     _paced(store, islice(stream, 20))
     alone = _paced(store, islice(stream, paced))
     compacting = _compacting(store, lambda: _paced(store, islice(stream, paced)))
-    oldest = min((table for table in tables.listed(store._writer) if table.kind == "segment"), key=_first_ms)
+    oldest = min((table for table in tables.listed(store._file.writer) if table.kind == "segment"), key=_first_ms)
     expires = threading.Thread(target=store.expire, args=[(oldest.first_ms + oldest.last_ms) // 2])
     expires.start()
     expiring = _paced(store, stream, until=lambda: not expires.is_alive())

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from kernel.errors import Misconfigured, Unavailable
-from telemetry import buckets, duckdb, tables
+from telemetry import buckets, tables, upkeep
 from telemetry.duckdb import DuckDbStore
 from telemetry.readings import Readings, concatenate, sent_of, with_sent
 from telemetry.tables import Table
@@ -291,7 +291,7 @@ def test_compaction_leaves_a_few_sorted_segments_and_never_one_beyond_its_bound(
         for ts_ms in range(16):
             store.write(Readings.of(range(100), [ts_ms] * 100, [0.0] * 100))
             compact_fully(store)
-        with store._snapshot() as (cursor, layout):
+        with store._file.snapshot() as (cursor, layout):
             segments = [table for table in layout if table.kind == "segment"]
             assert [table.rows for table in segments] == [400] * 4
             for table in segments:
@@ -300,9 +300,9 @@ def test_compaction_leaves_a_few_sorted_segments_and_never_one_beyond_its_bound(
 
 
 def test_eight_tables_that_were_sealed_a_little_late_still_fit_into_one() -> None:
-    late = duckdb.HOT_ROWS * 5 // 4
-    full = [Table(number, "segment", late, number, number + 1) for number in range(duckdb.FAN_IN)]
-    bounds = {"fan_in": duckdb.FAN_IN, "least_rows": duckdb.HOT_ROWS, "most_rows": duckdb.SEGMENT_ROWS}
+    late = upkeep.HOT_ROWS * 5 // 4
+    full = [Table(number, "segment", late, number, number + 1) for number in range(upkeep.FAN_IN)]
+    bounds = {"fan_in": upkeep.FAN_IN, "least_rows": upkeep.HOT_ROWS, "most_rows": upkeep.SEGMENT_ROWS}
     assert tables.mergeable(full, **bounds) == full
     assert tables.mergeable(full[1:], **bounds) == []
 
@@ -313,7 +313,7 @@ def test_expiry_drops_whole_tables_and_cuts_the_one_at_the_edge(store: DuckDbSto
         store.compact()
     store.expire(45)
     assert store.samples(3, 0, 100, limit=1000).ts_ms.tolist() == list(range(45, 60))
-    with store._snapshot() as (_, layout):
+    with store._file.snapshot() as (_, layout):
         assert min(table.first_ms for table in layout if table.kind == "segment") >= 40
     assert store.latest([3])[3].ts_ms == 59
     store.expire(100)
@@ -352,7 +352,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_format_is_refused(store: DuckDbStore) -> None:
-    store._writer.execute("UPDATE format SET number = ?", [tables.FORMAT + 1])
+    store._file.writer.execute("UPDATE format SET number = ?", [tables.FORMAT + 1])
     store.close()
     with pytest.raises(Misconfigured, match="newer version"):
         DuckDbStore(store.path)
@@ -390,8 +390,8 @@ def test_a_full_disk_refuses_writes_loses_nothing_acknowledged_and_recovers_by_i
 
 def test_a_store_that_duckdb_gave_up_on_is_reopened_by_the_next_write(store: DuckDbStore) -> None:
     store.write(Readings.of([1], [1], [1.0]))
-    store._db.close()
-    store._is_broken = True
+    store._file._db.close()
+    store._file.is_broken = True
     assert store.write(Readings.of([1, 1], [1, 2], [1.0, 2.0])).duplicate == 1
     assert store.samples(1, 0, 10, limit=10).value.tolist() == [1.0, 2.0]
 
@@ -407,13 +407,13 @@ def test_TEL_4_a_store_that_converts_nothing_keeps_no_column_for_it_until_it_doe
     path = tmp_path / "t.duckdb"
     store = DuckDbStore(path, hot_rows=3, fan_in=2)
     store.write(Readings.of([1, 1, 1], [1, 2, 3], [1.0, 2.0, 3.0]))
-    assert not store._hot.has_sent
+    assert not store._file.hot.has_sent
     compact_fully(store)
     store.write(Readings.of([1], [4], [4.0]))
-    assert not store._hot.has_sent
+    assert not store._file.hot.has_sent
     # A late correction goes into the segment, which has room for it, another into what is hot.
     store.write(with_sent(Readings.of([1, 1, 1], [2, 4, 5], [20.0, 40.0, 50.0]), [68.0, 104.0, NAN]))
-    assert store._hot.has_sent
+    assert store._file.hot.has_sent
     store.write(with_sent(Readings.of([1], [6], [60.0]), [140.0]))
     wanted = [None, 68.0, None, 104.0, None, 140.0]
     assert sent_of(store.samples(1, 0, 10, limit=10)) == wanted
@@ -423,5 +423,5 @@ def test_TEL_4_a_store_that_converts_nothing_keeps_no_column_for_it_until_it_doe
     assert store.latest([1])[1].sent == 140.0
     compact_fully(store)
     assert sent_of(store.samples(1, 0, 10, limit=10)) == wanted
-    assert not store._hot.has_sent
+    assert not store._file.hot.has_sent
     store.close()

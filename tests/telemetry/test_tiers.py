@@ -169,9 +169,9 @@ def test_a_correction_of_what_is_rolled_shows_at_once_and_is_mended_by_housekeep
     values[1, 90 * MINUTE_MS], values[1, 91 * MINUTE_MS] = 500.0, -500.0
     hours = buckets.even(0, DAY_MS, step_ms=HOUR_MS)
     equal(store.aggregate([1], hours), fold(values, [1], hours))
-    assert tiers.has_dirty(store._writer)
+    assert tiers.has_dirty(store._file.writer)
     assert store.compact()
-    assert not tiers.has_dirty(store._writer)
+    assert not tiers.has_dirty(store._file.writer)
     equal(store.aggregate([1], hours), fold(values, [1], hours))
     store.keep(Policy(Horizon(DAY_MS, 0, 0)))
     equal(store.aggregate([1], hours), fold(values, [1], hours))
