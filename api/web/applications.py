@@ -5,15 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
 from api.v1 import applications as v1
-from api.web import forms, pages
+from api.web import by_code, forms, pages
 from assets import applications
-from assets.models import Asset, Device, DeviceApplication
+from assets.models import Device, DeviceApplication
 from kernel import clock, i18n
 from kernel.errors import Conflict, Invalid
 from people import oversight, scope
@@ -124,7 +123,9 @@ def approve(
     """Let a device in, and bind it to an asset when one is named."""
     found = v1.mine(db, viewer, application_id)
     try:
-        asset = _by_code(db, viewer, form.asset)
+        asset = by_code.asset(db, viewer, form.asset, field="asset")
+        if asset is not None:
+            scope.require(db, viewer, "devices.write", asset.unit_id)
         made = applications.approve(
             db, found, name=form.name.strip() or None, asset=asset, actor=viewer.actor, now=clock.now()
         )
@@ -159,15 +160,3 @@ def reopen(request: Request, db: Db, viewer: Writer, application_id: int) -> Res
         db.rollback()
         return _page(request, db, viewer, application_id, errors=forms.refused(request, error))
     return pages.go(f"/devices/applications/{application_id}", notice=i18n.noop("It waits for a decision again."))
-
-
-def _by_code(db: Session, viewer: Viewer, code: str) -> Asset | None:
-    if not code.strip():
-        return None
-    found = db.scalars(
-        select(Asset).where(Asset.code == code.strip(), scope.visible(Asset, viewer, "assets.read"))
-    ).one_or_none()
-    if found is None:
-        raise Invalid("There is no asset with this code.", field="asset")
-    scope.require(db, viewer, "devices.write", found.unit_id)
-    return found

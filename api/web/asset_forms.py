@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.access import Db, Parts, needs
 from api.v1 import assets as v1
 from api.v1 import locations as v1_locations
-from api.web import forms, pages
+from api.web import by_code, forms, pages
 from assets import listing, registry
 from assets.models import Asset, Location, Site
 from kernel import clock, files, i18n
@@ -89,7 +89,7 @@ def new_asset(
 def register(request: Request, db: Db, viewer: Writer, form: Annotated[AssetForm, Form()]) -> Response:
     """Register an asset."""
     try:
-        parent = _by_code(db, viewer, form.parent)
+        parent = by_code.asset(db, viewer, form.parent, field="parent_id")
         made = v1.add(db, viewer, _draft(db, viewer, form), parent.id if parent else None)
     except (Invalid, Conflict) as error:
         db.rollback()
@@ -114,7 +114,7 @@ def change_asset(
     try:
         _require_version(asset, form)
         change = v1.AssetChange.model_validate(_draft_values(db, viewer, form))
-        parent = _by_code(db, viewer, form.parent)
+        parent = by_code.asset(db, viewer, form.parent, field="parent_id")
         if parent is None or parent.id != asset.parent_id:
             # Taken out first, because a part cannot go to another site by itself.
             registry.move(db, asset, None, actor=viewer.actor, now=now)
@@ -272,14 +272,3 @@ def _customer(db: Session, viewer: Viewer, text: str) -> int | None:
         return scope.find(db, Customer, identity, viewer, "assets.write").id
     except NotFound as error:
         raise Invalid("There is no such customer.", field="customer_id") from error
-
-
-def _by_code(db: Session, viewer: Viewer, code: str) -> Asset | None:
-    if not code.strip():
-        return None
-    found = db.scalars(
-        select(Asset).where(Asset.code == code.strip(), scope.visible(Asset, viewer, "assets.read"))
-    ).one_or_none()
-    if found is None:
-        raise Invalid("There is no asset with this code.", field="parent_id")
-    return found

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.access import Db, Parts, needs
 from api.v1 import telemetry as readings
-from api.web import curves, forms, pages, plots
+from api.web import by_code, curves, forms, pages, plots
 from assets import measured, types
 from assets.models import Asset, Metric
 from kernel.errors import Invalid
@@ -52,11 +51,11 @@ def page(
     error = ""
     if add.strip():
         try:
-            found = _by_code(db, viewer, add)
+            found = by_code.asset(db, viewer, add, field="add", right="telemetry.read")
         except Invalid as refusal:
             error = forms.refused(request, refusal)["add"]
         else:
-            ids = [*dict.fromkeys([*ids, found.id])]
+            ids = [*dict.fromkeys([*ids, *([found.id] if found else [])])]
     choices = [_choice(db, viewer, number, wanted.get(number, ())) for number in ids[:MOST_ASSETS]]
     return pages.render(
         request,
@@ -124,11 +123,3 @@ def _choice(db: Session, viewer: Viewer, asset_id: int, drawn: Sequence[str]) ->
     known = {span.metric for span in measured.of_asset(db, asset.id)}
     metrics = sorted(known, key=lambda key: order.get(key, (10_000, key)))
     return Choice(asset, described, metrics, [key for key in drawn if key in known])
-
-
-def _by_code(db: Session, viewer: Viewer, code: str) -> Asset:
-    visible = scope.visible(Asset, viewer, "telemetry.read")
-    found = db.scalars(select(Asset).where(Asset.code == code.strip(), visible)).one_or_none()
-    if found is None:
-        raise Invalid("There is no asset with this code.", field="add")
-    return found

@@ -1,6 +1,7 @@
 """Devices: registered, given a secret that is shown once, bound to assets, shut out."""
 
-from datetime import timedelta, tzinfo
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from api.access import Db, Parts, needs
 from api.runtime import Runtime
 from api.v1 import devices as v1
 from api.v1 import telemetry as readings
-from api.web import device_talk, forms, pages
+from api.web import by_code, device_talk, forms, pages
 from assets import applications, credentials, devices, listing, types
 from assets.models import Asset, Device
 from ingest.models import IntakeCount, RejectedMessage
@@ -101,7 +102,7 @@ def new_device(request: Request, db: Db, viewer: Writer, asset: str = "") -> Res
 def register(request: Request, db: Db, parts: Parts, viewer: Writer, form: Annotated[DeviceForm, Form()]) -> Response:
     """Register a device and show its secret, this once."""
     try:
-        asset = _by_code(db, viewer, form.asset)
+        asset = by_code.asset(db, viewer, form.asset, field="asset")
         body = v1.DeviceIn(
             key=form.key.strip(),
             name=form.name,
@@ -241,12 +242,10 @@ def rotate(
 @router.post("/devices/{device_id}/end_overlap")
 def end_overlap(request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int) -> Response:
     """Void the secret before at once."""
-    found = v1.mine(db, viewer, device_id)
-    try:
-        credentials.end_overlap(db, found, actor=viewer.actor, now=clock.now())
-    except Conflict as error:
-        return again(request, db, parts, viewer, device_id, error)
-    return pages.go(f"/devices/{device_id}", notice=i18n.noop("Only the present secret works now."))
+    return _change(
+        request, db, parts, viewer, device_id, i18n.noop("Only the present secret works now."),
+        lambda found, now: credentials.end_overlap(db, found, actor=viewer.actor, now=now),
+    )  # fmt: skip
 
 
 class IdentityForm(BaseModel):
@@ -261,24 +260,21 @@ def identity(
     request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int, form: Annotated[IdentityForm, Form()]
 ) -> Response:
     """Bind a device to a client id, and say whether a certificate stands for it."""
-    found, now = v1.mine(db, viewer, device_id), clock.now()
-    try:
+
+    def bound(found: Device, now: datetime) -> None:
         credentials.bind_client(db, found, form.client_id, actor=viewer.actor, now=now)
         credentials.accept_certificate(db, found, bool(form.certificate), actor=viewer.actor, now=now)
-    except (Invalid, Conflict) as error:
-        return again(request, db, parts, viewer, device_id, error)
-    return pages.go(f"/devices/{device_id}", notice=i18n.noop("Saved."))
+
+    return _change(request, db, parts, viewer, device_id, i18n.noop("Saved."), bound)
 
 
 @router.post("/devices/{device_id}/revoke")
 def revoke(request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int) -> Response:
     """Shut a device out for good."""
-    found = v1.mine(db, viewer, device_id)
-    try:
-        devices.revoke(db, found, actor=viewer.actor, now=clock.now())
-    except Conflict as error:
-        return again(request, db, parts, viewer, device_id, error)
-    return pages.go(f"/devices/{device_id}", notice=i18n.noop("The device is shut out."))
+    return _change(
+        request, db, parts, viewer, device_id, i18n.noop("The device is shut out."),
+        lambda found, now: devices.revoke(db, found, actor=viewer.actor, now=now),
+    )  # fmt: skip
 
 
 @router.post("/devices/{device_id}/rename")
@@ -286,12 +282,10 @@ def rename(
     request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int, name: Annotated[str, Form()] = ""
 ) -> Response:
     """Give a device another name."""
-    found = v1.mine(db, viewer, device_id)
-    try:
-        devices.rename(db, found, name, actor=viewer.actor, now=clock.now())
-    except Invalid as error:
-        return again(request, db, parts, viewer, device_id, error)
-    return pages.go(f"/devices/{device_id}", notice=i18n.noop("Saved."))
+    return _change(
+        request, db, parts, viewer, device_id, i18n.noop("Saved."),
+        lambda found, now: devices.rename(db, found, name, actor=viewer.actor, now=now),
+    )  # fmt: skip
 
 
 class BindForm(BaseModel):
@@ -308,7 +302,7 @@ def bind(
     """Let a device measure an asset; it leaves the one it measured."""
     found = v1.mine(db, viewer, device_id)
     try:
-        asset = _by_code(db, viewer, form.asset)
+        asset = by_code.asset(db, viewer, form.asset, field="asset")
         if asset is None:
             raise Invalid("This is needed.", field="asset")  # noqa: TRY301 - the page says it beside the field
         scope.require(db, viewer, "devices.write", asset.unit_id)
@@ -328,13 +322,11 @@ def unbind(
     request: Request, db: Db, parts: Parts, viewer: Writer, device_id: int, at: Annotated[str, Form()] = ""
 ) -> Response:
     """End a device's binding."""
-    found = v1.mine(db, viewer, device_id)
-    try:
-        ends_at = forms.moment(at, "at", _zone(viewer))
-        devices.unbind(db, found, ends_at=ends_at, actor=viewer.actor, now=clock.now())
-    except (Invalid, Conflict) as error:
-        return again(request, db, parts, viewer, device_id, error)
-    return pages.go(f"/devices/{device_id}", notice=i18n.noop("It measures no asset now."))
+
+    def unbound(found: Device, now: datetime) -> None:
+        devices.unbind(db, found, ends_at=forms.moment(at, "at", _zone(viewer)), actor=viewer.actor, now=now)
+
+    return _change(request, db, parts, viewer, device_id, i18n.noop("It measures no asset now."), unbound)
 
 
 class ReplaceForm(BaseModel):
@@ -360,6 +352,24 @@ def replace(
     return pages.go(f"/devices/{new.id}", notice=i18n.noop("{name} has taken its place."), name=new.name)
 
 
+def _change(  # noqa: PLR0917 - a request, whose device, and what is to become of it
+    request: Request,
+    db: Session,
+    parts: Runtime,
+    viewer: Viewer,
+    device_id: int,
+    notice: str,
+    act: Callable[[Device, datetime], object],
+) -> Response:
+    """Change a device, and show its page: with a notice, or with what was refused."""
+    found = v1.mine(db, viewer, device_id)
+    try:
+        act(found, clock.now())
+    except (Invalid, Conflict) as error:
+        return again(request, db, parts, viewer, device_id, error)
+    return pages.go(f"/devices/{device_id}", notice=notice)
+
+
 def again(
     request: Request, db: Session, parts: Runtime, viewer: Viewer, device_id: int, error: FixwrightError
 ) -> Response:
@@ -370,17 +380,6 @@ def again(
 
 def _zone(viewer: Viewer) -> tzinfo:
     return ZoneInfo(viewer.zone)
-
-
-def _by_code(db: Session, viewer: Viewer, code: str) -> Asset | None:
-    if not code.strip():
-        return None
-    found = db.scalars(
-        select(Asset).where(Asset.code == code.strip(), scope.visible(Asset, viewer, "assets.read"))
-    ).one_or_none()
-    if found is None:
-        raise Invalid("There is no asset with this code.", field="asset")
-    return found
 
 
 def _by_key(db: Session, viewer: Viewer, key: str) -> Device:

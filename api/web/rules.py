@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api import paging
 from api.access import Db, needs
 from api.v1 import rules as v1
-from api.web import forms, order_policies, pages, rule_words, thresholds
+from api.web import by_code, forms, order_policies, pages, rule_words, thresholds
 from api.web.thresholds import USUAL, ThresholdForm
 from assets import listing, types
 from assets.models import Asset, Metric
@@ -143,7 +143,7 @@ def new_rule(
 def add_rule(request: Request, db: Db, viewer: Writer, form: Annotated[ThresholdForm, Form()]) -> Response:
     """Add a rule."""
     try:
-        asset = _by_code(db, viewer, form.asset, "asset")
+        asset = by_code.asset(db, viewer, form.asset, field="asset", right="rules.read")
         body = v1.RuleIn(
             key=form.key.strip(),
             name=form.name,
@@ -312,7 +312,7 @@ def differ(request: Request, db: Db, viewer: Writer, rule_id: int, form: Annotat
     """Let an asset have limits of its own; with none given it follows the rule again."""
     kind = visible.find(db, viewer, rule_id)
     try:
-        asset = _by_code(db, viewer, form.asset, "asset")
+        asset = by_code.asset(db, viewer, form.asset, field="asset", right="rules.read")
         if asset is None:
             raise Invalid("This is needed.", field="asset")  # noqa: TRY301 - the page says it beside the field
         limits = {
@@ -344,17 +344,6 @@ def _highest(db: Session, viewer: Viewer) -> int:
     """Return the unit a new rule is for: the highest one over which the viewer may shape rules."""
     units = select(OrgUnit.id).where(OrgUnit.id.in_(scope.units(viewer, "rules.write")))
     return db.scalars(units.order_by(OrgUnit.path).limit(1)).one()
-
-
-def _by_code(db: Session, viewer: Viewer, code: str, field: str) -> Asset | None:
-    if not code.strip():
-        return None
-    found = db.scalars(
-        select(Asset).where(Asset.code == code.strip(), scope.visible(Asset, viewer, "rules.read"))
-    ).one_or_none()
-    if found is None:
-        raise Invalid("There is no asset with this code.", field=field)
-    return found
 
 
 def _form(

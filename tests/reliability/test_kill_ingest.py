@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from ingest import crash
 from tests.mosquitto import Mosquitto
 from tests.plant import Plant
-from tests.reliability import judge
 from tests.reliability.conftest import DEVICES, IngestProcess
-from tests.reliability.fleet import Fleet
+from tests.reliability.stage import under_load
 from tests.waiting import until
 
 
@@ -35,20 +34,9 @@ def test_ING_2_D01_twenty_kills_of_ingest_under_load_lose_and_double_nothing(
     seed: int,
 ) -> None:
     process = ingests(database_url, broker.url)
-    process.start()
-    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(DEVICES)], every_s=2.0, alarms=0.1, seed=seed)
-    fleet.start()
-    try:
-        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+    with under_load(database, broker, process, devices=DEVICES, every_s=2.0, alarms=0.1, seed=seed):
         process.kill()
         _killed_at_random(process, kills=19, longest_s=1.2, seed=seed)
-        fleet.quieten()
-        until(lambda: fleet.is_silent, timeout_s=120, what="every alarm is acknowledged")
-    finally:
-        fleet.stop()
-    process.stop()
-    judge.readings_are_stored_once(database, process.folder, fleet)
-    judge.alarms_are_exact(database, fleet)
 
 
 def test_D06_a_crash_at_each_named_step_of_the_path_loses_and_doubles_nothing(
@@ -60,24 +48,13 @@ def test_D06_a_crash_at_each_named_step_of_the_path_loses_and_doubles_nothing(
     seed: int,
 ) -> None:
     process = ingests(database_url, broker.url)
-    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(DEVICES // 2)], every_s=1.0, alarms=0.2, seed=seed)
-    process.start()
-    fleet.start()
-    try:
-        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+    with under_load(database, broker, process, devices=DEVICES // 2, every_s=1.0, alarms=0.2, seed=seed):
         process.kill()
         for place in crash.PLACES:
             process.start(**{crash.VARIABLE: f"{place}:4"})
             until(lambda: not process.is_alive, timeout_s=60, what=f"it crashes at {place}")
             process.kill()
         process.start()
-        fleet.quieten()
-        until(lambda: fleet.is_silent, timeout_s=120, what="every alarm is acknowledged")
-    finally:
-        fleet.stop()
-    process.stop()
-    judge.readings_are_stored_once(database, process.folder, fleet)
-    judge.alarms_are_exact(database, fleet)
 
 
 @pytest.mark.torture
@@ -94,17 +71,7 @@ def test_D01_at_full_length(
 
     build_plant(database, machines=devices)
     process = ingests(database_url, broker.url)
-    process.start()
-    fleet = Fleet(broker.port, [f"dev-{n}" for n in range(devices)], every_s=5.0, alarms=0.1, seed=seed)
-    fleet.start()
-    try:
-        until(lambda: all(device.readings for device in fleet.devices), timeout_s=120, what="devices connect")
+    trial = under_load(database, broker, process, devices=devices, every_s=5.0, alarms=0.1, seed=seed, drained_in_s=10)
+    with trial:
         process.kill()
         _killed_at_random(process, kills=19, longest_s=20, seed=seed)
-        fleet.quieten()
-        until(lambda: fleet.is_silent, timeout_s=10, what="drained 10 s after the last restart")
-    finally:
-        fleet.stop()
-    process.stop()
-    judge.readings_are_stored_once(database, process.folder, fleet)
-    judge.alarms_are_exact(database, fleet)
