@@ -104,3 +104,12 @@ class DesiredSettingsChanged:
 
     device_id: int
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChanged:
+    """An attribute was set or taken away; ``level`` says what ``subject_id`` is."""
+
+    level: str
+    subject_id: int
+    name: str

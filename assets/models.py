@@ -4,11 +4,12 @@ A device is not an asset: it is bound to one for a period, so that replacing it 
 """
 
 from datetime import date, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.identity import Credentials
@@ -231,6 +232,29 @@ class Device(Scoped, Row):
             self.client_id,
             self.accepts_certificate,
         )
+
+
+class Attribute(Row):
+    """A named value that people give a device, an asset, a site, a customer or an org unit; rules may ask for it.
+
+    ``subject_id`` is the row of the ``level``; there is no foreign key, because it points into one of five tables.
+    """
+
+    __tablename__ = "attribute"
+    __table_args__ = (
+        UniqueConstraint("level", "subject_id", "name"),
+        CheckConstraint("level IN ('device', 'asset', 'site', 'customer', 'unit')", name="level"),
+    )
+
+    id: Mapped[Id]
+    company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"), index=True)
+    level: Mapped[str] = mapped_column(String(10))
+    subject_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(80))
+    value: Mapped[Any] = mapped_column(JSONB)
+    """A number, a text, true or false, or an object such as a schedule."""
+    changed_at: Mapped[datetime]
+    changed_by: Mapped[str] = mapped_column(String(80))
 
 
 class Binding(Row):

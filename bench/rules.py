@@ -39,6 +39,25 @@ DEFINITION = conditions.parse(
     }
 )
 
+WINDOWED = conditions.parse(
+    {
+        "schema": 1,
+        "create": {
+            severity: {
+                "condition": {
+                    "type": "compare",
+                    "metric": "t",
+                    "operator": ">=",
+                    "limit": limit,
+                    "view": {"type": "window", "function": "avg", "seconds": 600},
+                }
+            }
+            for severity, limit in (("critical", 100.0), ("warning", 80.0))
+        },
+        "clear": {"type": "automatic"},
+    }
+)
+
 Batch = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int]
 
 
@@ -47,8 +66,9 @@ def measure(*, instances: int = 100_000) -> dict[str, float]:
 
     A rule evaluation is one sample against one severity. ``steady``: nothing crosses; ``crossing``: in each batch 1 %
     of the samples, of other machines each time, so that 1 % raise and 1 % clear; ``active``: 5 % stay in alarm and are
-    counted. All are of the median batch and
-    include the commit to the engine, none the database.
+    counted. ``windowed``: a tenth of the machines compare a mean over ten minutes, and are stepped one by one. All are
+    of the median batch and include the commit to the engine, none the database. ``start_s``: all instances installed,
+    a fifth of them restored with an open alarm.
     """
     engine, figures = _install(instances)
     clock = iter(range(START_MS, START_MS + 1_000_000_000, INTERVAL_MS))
@@ -56,19 +76,24 @@ def measure(*, instances: int = 100_000) -> dict[str, float]:
     crossing, told = _evaluations_s(engine, _batches(instances, clock, crossing=0.01))
     active, updated = _evaluations_s(engine, _batches(instances, clock, active=0.05))
     loop = _loop_evaluations_s(instances, _batches(instances, clock))
+    windowed = Engine()
+    windowed.install(_instances(instances // 10, WINDOWED))
+    stepped, _ = _evaluations_s(windowed, _batches(instances // 10, clock), made=RULES * instances // 10)
     return figures | {
         "steady_evaluations_s": steady,
         "crossing_1_percent_evaluations_s": crossing,
         "crossing_1_percent_transitions": told,
         "active_5_percent_evaluations_s": active,
         "active_5_percent_transitions": updated,
+        "windowed_evaluations_s": stepped,
+        "start_s": _start_s(instances, clock),
         "plain_loop_evaluations_s": loop,
         "steady_times_plain_loop": steady / loop,
     }
 
 
 def _install(instances: int) -> tuple[Engine, dict[str, float]]:
-    wanted = [Instance(i, DEFINITION, {"t": Watched(i, 3 * INTERVAL_MS)}) for i in range(1, instances + 1)]
+    wanted = _instances(instances, DEFINITION)
     gc.collect()
     process = psutil.Process()
     before, engine = process.memory_info().rss, Engine()
@@ -84,6 +109,23 @@ def _install(instances: int) -> tuple[Engine, dict[str, float]]:
         "edit_one_rule_ms": 1000 * (edited - installed),
         "bytes_per_instance": (process.memory_info().rss - before) / instances,
     }
+
+
+def _instances(count: int, definition: conditions.AlarmDefinition) -> list[Instance]:
+    return [Instance(i, definition, {"t": Watched(i, 3 * INTERVAL_MS)}) for i in range(1, count + 1)]
+
+
+def _start_s(instances: int, clock: Iterator[int]) -> float:
+    """Return how long it takes to take up all instances with the states of those whose alarm is open."""
+    before = Engine()
+    before.install(_instances(instances, DEFINITION))
+    outcome = before.evaluate(*_batches(instances, clock, active=0.2)[0])
+    states = [state for state in outcome.states.values() if state is not None]
+    wanted, after = _instances(instances, DEFINITION), Engine()
+    started = time.perf_counter()
+    after.install(wanted)
+    after.restore(states)
+    return time.perf_counter() - started
 
 
 def _batches(instances: int, clock: Iterator[int], *, crossing: float = 0.0, active: float = 0.0) -> list[Batch]:
@@ -103,7 +145,8 @@ def _batches(instances: int, clock: Iterator[int], *, crossing: float = 0.0, act
     return batches
 
 
-def _evaluations_s(engine: Engine, batches: list[Batch]) -> tuple[float, int]:
+def _evaluations_s(engine: Engine, batches: list[Batch], made: int = 0) -> tuple[float, int]:
+    """Return evaluations a second and transitions; ``made``: evaluations a batch where columns do not count them."""
     warm, *measured = batches
     engine.commit(engine.evaluate(*warm))
     transitions, comparisons, took_s = 0, 0, []
@@ -113,7 +156,7 @@ def _evaluations_s(engine: Engine, batches: list[Batch]) -> tuple[float, int]:
         engine.commit(outcome)
         took_s.append(time.perf_counter() - started)
         transitions += len(outcome.transitions)
-        comparisons += outcome.comparisons
+        comparisons += made or outcome.comparisons
     return comparisons / len(measured) / statistics.median(took_s), transitions
 
 

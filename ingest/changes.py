@@ -19,7 +19,7 @@ _DEVICE: Final = frozenset(
     {"DeviceRegistered", "DeviceRevoked", "DeviceBound", "DeviceUnbound", "DeviceCredentialsChanged"}
 )
 _CUTS: Final = frozenset({"DeviceRevoked", "DeviceCredentialsChanged"})
-_KINDS: Final = (*sorted(_DEVICE), "AssetChanged", "TypeChanged", "RuleSaved", "MappingChanged")
+_KINDS: Final = (*sorted(_DEVICE), "AssetChanged", "TypeChanged", "RuleSaved", "MappingChanged", "AttributeChanged")
 _TOLD: Final = Event.kind.in_(_KINDS) | ((Event.kind == "AlarmCleared") & Event.actor.startswith("account:"))
 """In a flood rules end thousands of alarms; only those that people end are news to them."""
 
@@ -33,11 +33,12 @@ class Changed:
     alarm_types: set[int] = field(default_factory=set)
     cleared: set[int] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
+    attributes: set[tuple[str, int]] = field(default_factory=set)
     types: bool = False
     mappings: bool = False
 
     def __bool__(self) -> bool:
-        found = self.devices or self.assets or self.alarm_types or self.cleared or self.cut
+        found = self.devices or self.assets or self.alarm_types or self.cleared or self.cut or self.attributes
         return bool(found or self.types or self.mappings)
 
     def note(self, kind: str, payload: dict[str, Any]) -> None:
@@ -52,6 +53,8 @@ class Changed:
             self.assets.add(payload["asset_id"])
         elif kind == "RuleSaved":
             self.alarm_types.add(payload["alarm_type_id"])
+        elif kind == "AttributeChanged":
+            self.attributes.add((payload["level"], payload["subject_id"]))
         elif kind == "TypeChanged":
             self.types = True
         elif kind == "MappingChanged":

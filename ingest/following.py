@@ -5,11 +5,12 @@ the leading one has learned.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from assets import attributes
 from ingest.changes import Changed, Ear
 from ingest.mapper import Mapper
 from ingest.patience import Patience
@@ -67,6 +68,7 @@ class Following:
             else:
                 self._registry.reload(session, changed.devices | set(self._registry.on_assets(changed.assets)))
                 fresh = {asset for device in met if (asset := self._registry.asset_of(device)) is not None}
+                fresh |= self._stirred(session, changed)
                 self._rules.reread(session, asset_ids=changed.assets | fresh, alarm_type_ids=changed.alarm_types)
         self._ear.heard(news, at_s)
 
@@ -85,14 +87,26 @@ class Following:
                 # What a person ended is raised again if it is still said.
                 self._registry.standing.clear()
             self._rules.note_cleared(session, changed.cleared)
+            stirred = self._stirred(session, changed)
         if changed.types:
             self.reload_rules()
-        if changed.assets:
-            self.reload_rules(asset_ids=changed.assets)
+        if changed.assets or stirred:
+            self.reload_rules(asset_ids=changed.assets | stirred)
         if changed.alarm_types:
             self.reload_rules(alarm_type_ids=changed.alarm_types)
         self._ear.heard(news, at_s)
         return changed
+
+    def hear(self, devices: Iterable[int]) -> None:
+        """Take up what devices said of themselves, where rules take values from it."""
+        described = {self._registry.asset_of(device) for device in devices}
+        if stirred := described & self._rules.asking():
+            self.reload_rules(asset_ids={asset for asset in stirred if asset is not None})
+
+    def _stirred(self, session: Session, changed: Changed) -> set[int]:
+        """Return the assets on which a rule may take another value from an attribute than before."""
+        asking = self._rules.asking() if changed.attributes else set()
+        return {one for subject in changed.attributes for one in attributes.concerned(session, *subject)} & asking
 
     def reload_rules(self, *, asset_ids: set[int] | None = None, alarm_type_ids: set[int] | None = None) -> None:
         """Read rules anew: those on some assets, those of some alarm types, or all."""

@@ -21,14 +21,10 @@ Scalar = int | float | bool | str
 
 
 class Element(NamedTuple):
-    """Values a device measured at one instant. ``ts_ms`` is None where it gave no time.
-
-    ``flags`` are what the message says of all of them: bits of ``telemetry.readings.Flag``.
-    """
+    """Values a device measured at one instant. ``ts_ms`` is None where it gave no time."""
 
     ts_ms: int | None
     values: dict[str, Scalar]
-    flags: int = 0
 
 
 def elements(value: Any, device: str) -> Iterator[Element]:  # noqa: ANN401 - JSON is any of its types

@@ -31,7 +31,6 @@ class Gathered:
         self._shape: list[Int64s] = []
         self._ts: list[Int64s] = []
         self._values: list[list[Scalar]] = []
-        self._marks: list[tuple[int, int]] = []
         self._singles: tuple[list[int], list[int], list[int], list[Scalar]] = ([], [], [], [])
         self.rejected: list[Rejected] = []
 
@@ -45,9 +44,7 @@ class Gathered:
     def take(self, message: int, label: str, source: Source, parts: Iterable[Element]) -> None:
         """Take the measurements of one message, or of one device in it; ``label`` names their form."""
         messages, shapes, instants, flat = self._singles
-        for ts_ms, values, flags in parts:
-            if flags:
-                self._marks.append((len(messages), flags))
+        for ts_ms, values in parts:
             metrics = tuple(values)
             shape = self._shapes.of.get((label, metrics))
             messages.append(message)
@@ -76,8 +73,6 @@ class Gathered:
         message, shape, ts = map(np.concatenate, (self._message, self._shape, self._ts))
         value, flags, text, bad = columns.of(_flat(self._values))
         length = self._shapes.length(shape)
-        if self._marks:
-            self._mark(flags, length)
         ts_ms, is_skewed, refused = self._times(message, shape, ts)
         if (np.diff(message) < 0).any() or bad or refused.any():
             owner = np.repeat(np.where(refused, -1, message), length)
@@ -101,14 +96,6 @@ class Gathered:
             skewed,
             np.repeat(ts, length)[skewed],
         )
-
-    def _mark(self, flags: Flags, length: Int64s) -> None:
-        """Add what messages say of the quality of their values; those read one by one stand behind all others."""
-        ends = np.cumsum(length)
-        before = len(length) - len(self._singles[0])
-        for place, mark in self._marks:
-            end = int(ends[before + place])
-            flags[end - int(length[before + place]) : end] |= np.uint8(mark)
 
     def _times(self, message: Int64s, shape: Int64s, ts: Int64s) -> tuple[Int64s, Mask, Mask]:
         """Return the time of each measurement, whether its device's clock was not believed, and whether to refuse."""

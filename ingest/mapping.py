@@ -140,14 +140,6 @@ class Status(_Part):
     )
 
 
-class Quality(_Part):
-    """A field that says how far the values of an entry can be trusted; any other word of it, or none, says: good."""
-
-    path: Text
-    bad: tuple[Scalar, ...] = Field(default=(), max_length=MOST_ROWS)
-    uncertain: tuple[Scalar, ...] = Field(default=(), max_length=MOST_ROWS)
-
-
 class Definition(_Part):
     """A mapping. Without a ``topic`` it is the decoder of a device type and reads ``fw/v1/{device}/raw``."""
 
@@ -164,7 +156,6 @@ class Definition(_Part):
     metrics: tuple[Metric, ...] = Field(default=(), max_length=MOST_ROWS)
     alarms: tuple[Alarm, ...] = Field(default=(), max_length=MOST_ROWS)
     status: Status | None = None
-    quality: Quality | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -338,8 +329,6 @@ def _paths(definition: Definition) -> Iterable[tuple[str, str]]:
         yield f"alarms.{place}.path", alarm.path
     if definition.status is not None:
         yield "status.path", definition.status.path
-    if definition.quality is not None:
-        yield "quality.path", definition.quality.path
     yield from ((place, text) for place, text in optional if text)
 
 

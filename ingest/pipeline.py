@@ -211,6 +211,8 @@ class Pipeline:
         crash.here("after_store")
         self._late.tell(resolved.readings)
         news = self._settled(resolved, replays)
+        if resolved.attributes:
+            self._following.hear(resolved.attributes)
         self._stuck.settle(seen)
         self.books.enter(resolved, written, news)
         if batch.fates is not None:

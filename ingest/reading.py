@@ -22,7 +22,6 @@ from ingest.mapping import Definition
 from ingest.paths import Budget, Path, Template, said
 from ingest.strict import Refused
 from ingest.topics import is_device_key
-from telemetry.readings import Flag
 
 MOST_READINGS: Final = 5_000
 """What one message may give."""
@@ -72,11 +71,6 @@ class Reader:
             paths.path(definition.status.path),
             {*map(word, definition.status.online)},
             {*map(word, definition.status.offline)},
-        )
-        self._quality = definition.quality and (
-            paths.path(definition.quality.path),
-            {*map(word, definition.quality.bad)},
-            {*map(word, definition.quality.uncertain)},
         )
 
     def takes(self, topic: str) -> bool:
@@ -175,24 +169,13 @@ class Reader:
         if values:
             if sum(len(one.values) for one in told.elements) + len(values) > MOST_READINGS:
                 raise Refused(Reason.BUDGET_SPENT, f"it gives more than {MOST_READINGS} readings")
-            told.elements.append(Element(instant, values, self._trusted(item, document, budget)))
+            told.elements.append(Element(instant, values))
         for alarm in self._alarms:
             told.faults.extend(alarm.faults(item, names, instant, budget))
         if self._status:
             path, online, offline = self._status
             state = word(path.find(item, budget))
             told.is_online = True if state in online else False if state in offline else told.is_online
-
-    def _trusted(self, item: Any, document: Any, budget: Budget) -> int:  # noqa: ANN401 - JSON
-        """Return what a message says of the quality of an entry, which is looked for as its time is."""
-        if not self._quality:
-            return 0
-        where, bad, uncertain = self._quality
-        found = where.find(item, budget)
-        if found is None and item is not document:
-            found = where.find(document, budget)
-        said = word(found)
-        return int(Flag.BAD if said in bad else Flag.UNCERTAIN if said in uncertain else 0)
 
     def _looked_at(self) -> str:
         texts = [metric.path.text for metric in self._metrics] + [alarm.path.text for alarm in self._alarms]

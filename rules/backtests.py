@@ -14,13 +14,15 @@ import msgspec
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from assets import measured
 from assets.models import Asset
 from kernel import audit, clock, db, log
 from kernel.db import Json
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound
-from rules import compiled, conditions, history, overrides, replay, standing
+from rules import compiled, conditions, history, overrides, replay, standing, surroundings
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
+from rules.context import NOWHERE, Context
 from rules.episodes import is_worse
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES, Backtest, BacktestAlarm, BacktestAsset, RuleOverride
@@ -291,13 +293,13 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
         bad = {metric for metric, one in described.items() if one.uses_bad}
         known = session.get(RuleOverride, (plans.alarm_type_id, asset_id)) if plans.alarm_type_id else None
         patch = None if known is None else known.patch
+        sides = {side: _placed(session, asset_id, *plans.on(side, patch)) for side in plans.sides}
     samples = history.samples(store, spans, wanted.start_ms, wanted.end_ms, bad=bad)
     watched = {metric: Watched(number, hold_ms[metric]) for number, metric in enumerate(samples)}
     summaries: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    for side in plans.sides:
-        definition, plan = plans.on(side, patch)
-        instance = Instance(asset_id, definition, watched)
+    for side, (definition, context, plan) in sides.items():
+        instance = Instance(asset_id, definition, watched, context)
         told = replay.replay(instance, samples, wanted.end_ms - 1, plan=plan).episodes
         opens = orders(told, wanted.order_from, round(wanted.window_h * 3_600_000))
         where = {"backtest_id": identity, "asset_id": asset_id, "side": side}
@@ -312,6 +314,16 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
             where | _row(one, opens_order=opened) for one, opened in list(zip(told, opens, strict=True))[:MOST_ALARMS]
         )
     return _write(sessions, identity, summaries if asset is not None else [], found)
+
+
+def _placed(
+    session: Session, asset_id: int, definition: AlarmDefinition, plan: Compiled
+) -> tuple[AlarmDefinition, Context, Compiled | None]:
+    """Return a definition as it stands on an asset now: in its zone, with what its attributes hold."""
+    if not surroundings.is_placed(definition):
+        return definition, NOWHERE, plan
+    around = surroundings.read(session, [(definition, asset_id)])
+    return *around.settle(definition, asset_id, measured.now_on(session, [asset_id])), None
 
 
 def orders(found: Sequence[Episode], order_from: str | None, window_ms: int) -> list[bool]:

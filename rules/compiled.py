@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
-from rules import questions
+from rules import formulas, questions
 from rules.conditions import (
     AlarmDefinition,
     All,
@@ -26,14 +26,16 @@ from rules.conditions import (
     Severity,
     Simple,
     leaves,
+    weekly,
 )
 from rules.context import NOWHERE, Context, watched_names
+from rules.formulas import Formula
 from rules.histories import Reach
 from rules.looks import Look, Silence, text_test
 from rules.outcome import Limit
 from rules.questions import Question
 from rules.schedules import Openings, Schedule, openings
-from rules.trees import Silent, View, Window, metrics_of
+from rules.trees import Expression, Silent, View, Window, metrics_of, plain
 
 Truth = bool | None
 Tree = Callable[[Sequence[Truth]], Truth]
@@ -158,7 +160,7 @@ def compile_definition(definition: AlarmDefinition, context: Context = NOWHERE) 
     for severity, rule in definition.create.by_severity():
         length = _length(rule.kind)
         if length is not None:
-            made = met.rule(severity.key, rule.condition, length, rule.schedule)
+            made = met.rule(severity.key, rule.condition, length, weekly(rule.schedule))
             opened, by_time = made.openings, made.begins_by_time
             creates.append(Create(made.of, made.tree, length, made.metrics, made.limits, opened, by_time, severity))
     create_leaves = len(met.found)
@@ -248,9 +250,11 @@ class _Leaves:
             asked.view,
             test,
             default,
-            is_directed=silence is None and _is_directed(asked.view),
+            is_directed=silence is None and asked.expression is None and _is_directed(asked.view),
             silence=silence,
             is_ageless=asked.is_ageless,
+            formula=None if asked.expression is None else _named_only(asked.expression),
+            constants=() if asked.expression is None else tuple(asked.expression.constants.items()),
         )
 
     def _silence(self, asked: Silent) -> Silence:
@@ -261,6 +265,11 @@ class _Leaves:
             names = self._number if asked.metric is None else [asked.metric]
             groups = (tuple(self._number[name] for name in names),)
         return Silence(round(1000 * asked.seconds), groups, of_all=asked.which == "all")
+
+
+def _named_only(expression: Expression) -> Formula:
+    """Return the formula with the names of metrics alone, in their order."""
+    return replace(formulas.read(expression.formula), names=expression.names)
 
 
 def _reach(found: tuple[Leaf, ...], metric: int) -> Reach:
@@ -288,12 +297,14 @@ def _direction(leaf: Leaf) -> int:
 def _length(kind: Kind) -> Length | None:
     match kind:
         case Duration():
-            return Length(kind.type, ms=round(1000 * kind.seconds)) if kind.seconds >= 0 else None
-        case Repeating(times=0):
-            return Length(kind.type)
+            ms = round(1000 * plain(kind.seconds))
+            return Length(kind.type, ms=ms) if ms >= 0 else None
         case Repeating():
+            times = int(plain(kind.times))
+            if times == 0:
+                return Length(kind.type)
             window_ms = round(1000 * (kind.window_s or 0))
-            return Length(kind.type, times=kind.times, window_ms=window_ms) if kind.times > 0 else None
+            return Length(kind.type, times=times, window_ms=window_ms) if times > 0 else None
         case Simple():
             return Length(kind.type)
 
@@ -308,7 +319,7 @@ def _clear(definition: AlarmDefinition, met: _Leaves) -> Rule | None:
             return Rule("clear", _never_asked, Length("quiet", ms=round(1000 * seconds)), 0, ())
         case ClearRule(condition=condition, kind=kind, schedule=schedule):
             length = _length(kind)
-            return None if length is None else met.rule("clear", condition, length, schedule)
+            return None if length is None else met.rule("clear", condition, length, weekly(schedule))
 
 
 def _never_asked(truths: Sequence[Truth]) -> Truth:  # noqa: ARG001 - has the shape of a tree

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from rules.compiled import Compiled, Leaf
 from rules.histories import History
-from rules.looks import Past, Silence, Value
+from rules.looks import Look, Past, Silence
 from rules.outcome import LONG_AGO, NEVER, Sample
+from rules.said import Value
 from rules.values import Block, Latch, Values
 
 
@@ -20,7 +21,7 @@ class Computed(Values):
     ``awake_ms``: server time since when we listen, before which silence does not count (A12).
     """
 
-    __slots__ = ("_awake_ms", "_fresh", "_heard", "_numbers", "_past", "_server_ms")
+    __slots__ = ("_at_ms", "_awake_ms", "_fresh", "_heard", "_numbers", "_past", "_server_ms")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Computed(Values):
     ) -> None:
         self._awake_ms = self._server_ms = awake_ms
         self._heard = 0
+        self._at_ms = at_ms
         known = [*past, *[None] * (len(compiled.reach) - len(past))]
         self._past = [
             (History() if one is None else one) if reach else None
@@ -70,6 +72,10 @@ class Computed(Values):
                 self._early.discard(i)
                 self.truths[i] = self._is_silent(leaf.look.silence, was_true=was_true)
                 continue
+            if leaf.look is not None and leaf.look.formula is not None:
+                number = self._numbers[i] = self._express(leaf.look, at_ms)
+                self.truths[i] = None if number is None else leaf.holds(number, was_true=False)
+                continue
             is_held = self._speaks(leaf, at_ms)
             if not is_held:
                 self.truths[i] = None
@@ -82,6 +88,7 @@ class Computed(Values):
                 self._early.discard(i)
                 self.truths[i] = None if number is None else leaf.holds(number, was_true=was_true)
         self._fresh = self._heard = 0
+        self._at_ms = at_ms
 
     def forget_clear_comparisons(self) -> None:
         """Let the memory of the clear rule's deadbands begin anew."""
@@ -97,7 +104,7 @@ class Computed(Values):
             if truth is None or (leaf.look is not None and leaf.look.is_ageless):
                 continue
             for metric in (leaf.metric,) if leaf.look is None else leaf.look.metrics:
-                if self._ts_ms[metric] != LONG_AGO:
+                if self._ts_ms[metric] != LONG_AGO and self._holds(metric, self._at_ms):
                     stale = min(stale, self._ts_ms[metric] + self._holds_ms[metric] + 1)
         return stale
 
@@ -151,6 +158,10 @@ class Computed(Values):
 
     def _holds(self, metric: int, at_ms: int) -> bool:
         return super().is_held(metric, at_ms)
+
+    def _express(self, look: Look, at_ms: int) -> float | None:
+        speaks = self.is_held if look.is_ageless else self._holds
+        return look.answer([self._values[one] if speaks(one, at_ms) else None for one in look.metrics])
 
     def _has_default(self, leaf: Leaf) -> bool:
         """Return whether a default stands for a value that does not exist yet (A4)."""

@@ -11,7 +11,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kernel import i18n
 from rules import trees
@@ -22,11 +31,14 @@ from rules.trees import (
     All,
     Among,
     AnyOf,
+    AttributeName,
     Between,
     Boolean,
     Comparison,
     Condition,
+    Expression,
     Finite,
+    FromAttribute,
     Leaf,
     Node,
     Not,
@@ -37,6 +49,7 @@ from rules.trees import (
     leaves,
     map_comparisons,
     metrics_of,
+    shape,
 )
 
 __all__ = [
@@ -63,6 +76,7 @@ SCHEMA = 1
 MAX_DEPTH = 16
 MAX_COMPARISONS = 200
 TEN_YEARS_S = 315_360_000
+MOST_TIMES = 1_000_000
 
 _TOO_DEEP = i18n.noop("Groups may be nested {depth} deep.")
 _TOO_MANY = i18n.noop("A rule holds at most {most} comparisons.")
@@ -102,14 +116,19 @@ class Duration(Node):
     """True once the condition has held without interruption for at least ``seconds``."""
 
     type: Literal["duration"]
-    seconds: Seconds
+    seconds: Annotated[
+        Annotated[Seconds, Tag("[number]")] | Annotated[FromAttribute, Tag("[attribute]")], Discriminator(shape)
+    ]
 
 
 class Repeating(Node):
     """True at the n-th matching sample in a row or, with ``window_s``, the n-th within that time."""
 
     type: Literal["repeating"]
-    times: int = Field(le=1_000_000)
+    times: Annotated[
+        Annotated[int, Field(le=MOST_TIMES), Tag("[number]")] | Annotated[FromAttribute, Tag("[attribute]")],
+        Discriminator(shape),
+    ]
     window_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] | None = None
 
 
@@ -117,12 +136,34 @@ Kind = Annotated[Simple | Duration | Repeating, Field(discriminator="type")]
 SIMPLE = Simple(type="simple")
 
 
+class ScheduleFromAttribute(Node):
+    """A schedule that an attribute holds, else the default; without one, always (A15)."""
+
+    attribute: AttributeName
+    default: Schedule | None = None
+
+
+def _when(value: object) -> str:
+    is_named = isinstance(value, ScheduleFromAttribute) or (isinstance(value, dict) and "attribute" in value)
+    return "[attribute]" if is_named else "[weekly]"
+
+
+InForce = Annotated[
+    Annotated[Schedule, Tag("[weekly]")] | Annotated[ScheduleFromAttribute, Tag("[attribute]")], Discriminator(_when)
+]
+
+
+def weekly(schedule: Schedule | ScheduleFromAttribute | None) -> Schedule | None:
+    """Return a schedule, or the default of one that an attribute holds, where nobody looked."""
+    return schedule.default if isinstance(schedule, ScheduleFromAttribute) else schedule
+
+
 class CreateRule(Node):
     """When an alarm of one severity exists; outside its schedule it is never true (A14)."""
 
     condition: Condition
     kind: Kind = SIMPLE
-    schedule: Schedule | None = None
+    schedule: InForce | None = None
 
 
 class CreateRules(Node):
@@ -167,7 +208,7 @@ class ClearRule(Node):
     type: Literal["rule"]
     condition: Condition
     kind: Kind = SIMPLE
-    schedule: Schedule | None = None
+    schedule: InForce | None = None
 
 
 class Quiet(Node):
@@ -272,6 +313,11 @@ def _misfits(
     if isinstance(leaf, Silent):
         if leaf.metric is not None and leaf.metric not in ranges and leaf.metric not in texts:
             yield Problem(f"{path}.metric", _NONE_AT_ALL, {"metric": leaf.metric})
+        return
+    if isinstance(leaf, Expression):
+        elsewhere = leaf.elsewhere()
+        unknown = [n for n in leaf.names if n not in elsewhere and n not in ranges and n not in texts]
+        yield from (Problem(f"{path}.formula", _NONE_AT_ALL, {"metric": name}) for name in unknown)
         return
     own, *others = metrics_of(leaf)
     if isinstance(leaf, Text):

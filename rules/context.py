@@ -1,4 +1,4 @@
-"""What a rule on one asset needs to know of it beside its readings: its zone, its attributes, its devices.
+"""What a rule on one asset needs to know of it beside its readings: its zone, its devices.
 
 Looked up when an instance is made (``rules.standing``); when any of it changes, the instance is made anew.
 """
@@ -8,15 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from rules.conditions import AlarmDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The value of an attribute, as JSON text, and the level that supplied it."""
-
-    name: str
-    value: str
-    level: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +23,7 @@ class Context:
     """All of it. Instances that share one share what is compiled of them."""
 
     zone: str = "UTC"
-    attributes: tuple[Found, ...] = ()
     devices: tuple[Device, ...] = ()
-
-    def find(self, name: str) -> Found | None:
-        """Return an attribute that was found."""
-        return next((one for one in self.attributes if one.name == name), None)
 
 
 NOWHERE: Final = Context()
@@ -51,6 +37,11 @@ def watched_names(definition: AlarmDefinition, context: Context) -> tuple[str, .
 def name_of(series: int) -> str:
     """Return the name of a series that is watched only for whether anything comes; no metric is called so."""
     return f"#{series}"
+
+
+def series_of(name: str) -> int:
+    """Return the series that ``name_of`` named."""
+    return int(name.removeprefix("#"))
 
 
 def _series(context: Context) -> Iterator[str]:

@@ -24,7 +24,6 @@ from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
 from rules.context import NOWHERE, Context
 from rules.histories import History, Reach, Recall, Wanted
-from rules.looks import number_of
 from rules.machine import Machine, count_steady, more_extreme
 from rules.outcome import (
     LONG_AGO,
@@ -39,6 +38,7 @@ from rules.outcome import (
     State,
     Transition,
 )
+from rules.said import number_of
 
 KEEP_SETTLED_MS = 24 * 3_600_000
 """How long (server time) the state of an instance that became idle is kept, to recognise messages delivered again."""

@@ -169,6 +169,9 @@ class Evaluator:
         """Return the rules of some alarm types or on some assets as they are now, and which of them are no more."""
         kinds = None if alarm_type_ids is None else set(alarm_type_ids)
         things = None if asset_ids is None else set(asset_ids)
+        if things:
+            # What looks at an asset from elsewhere has to learn of its series too.
+            things |= self._standing.leaning_on(things)
         wanted = {one.instance.id: one for one in standing.read(session, alarm_type_ids=kinds, asset_ids=things)}
         return wanted, frozenset(self._standing.concerned(kinds, things) - set(wanted))
 
@@ -185,6 +188,10 @@ class Evaluator:
         self._engine.restore(changes.states)
         self._seed(store, _watched_by(mine), now)
         self._edited.update(one.instance.id for one in changes.changed)
+
+    def asking(self) -> set[int]:
+        """Return the assets on which a rule takes a value from an attribute."""
+        return self._standing.asking()
 
     def watches(self, alarm_type_id: int, asset_id: int) -> bool:
         """Return whether an alarm type is evaluated on an asset."""
@@ -417,7 +424,7 @@ def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
                 "operator": limit.operator,
                 "limit": limit.limit,
                 "deadband": limit.deadband,
-                "from": source,
+                "from": limit.source or source,
             }
             | ({"view": limit.view} if limit.view is not None else {})
             | ({"other": limit.other} if limit.other is not None else {})

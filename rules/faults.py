@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kernel import errors, i18n
+from rules.formulas import FormulaRefused
 
 _SENTENCES: Final = {
     "dict_type": i18n.noop("An object with fields is needed."),
@@ -34,8 +35,20 @@ _OTHERWISE: Final = i18n.noop("This does not have the form that is needed here."
 _NO_FIELDS: Final = frozenset(
     {
         *("compare", "all", "any", "not", "simple", "duration", "repeating", "by_hand", "automatic", "rule"),
-        *("between", "among", "boolean", "text", "previous", "difference", "rate", "window", "no_data", "quiet"),
-        *("one", "by_metric", "[key]", "[number]", "[metric]"),
+        *(
+            "between",
+            "among",
+            "boolean",
+            "text",
+            "previous",
+            "difference",
+            "rate",
+            "window",
+            "no_data",
+            "quiet",
+            "expression",
+        ),
+        *("one", "by_metric", "[key]", "[number]", "[metric]", "[attribute]", "[weekly]"),
     }
 )
 """What pydantic puts into a path beside the names of fields: the member of a union, and that a key is meant."""
@@ -70,7 +83,9 @@ def found_by(error: ValidationError) -> list[Problem]:
         path = [str(part) for part in fault["loc"] if part not in _NO_FIELDS]
         context = fault.get("ctx", {})
         if fault["type"] == "value_error":
-            template, values = str(context["error"]), {}
+            told = context["error"]
+            template = str(told)
+            values = {"at": told.at, "found": told.found} if isinstance(told, FormulaRefused) else {}
         else:
             template, values = _SENTENCES.get(fault["type"], _OTHERWISE), context
         problems.append(Problem(".".join(path) or "definition", template, values))

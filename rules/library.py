@@ -14,16 +14,18 @@ from sqlalchemy.orm import Session
 
 from assets import types
 from assets.models import Asset, AssetType, Metric
-from kernel import audit, events
+from kernel import audit, events, i18n
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, Stale
 from people.models import OrgUnit
-from rules import conditions, overrides
+from rules import conditions, overrides, trees
 from rules.conditions import AlarmDefinition
 from rules.events import RuleSaved
+from rules.faults import DefinitionRefused, Problem
 from rules.models import AlarmType, RuleOverride, RuleVersion
 
 _LONGEST_KEY: Final = 60
+_NO_ASSET: Final = i18n.noop("There is no asset with the code {code}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,27 @@ def _checked(
     # What tells a state may tell it in words.
     texts = {key for key, metric in known.items() if metric.kind in {"text", "state"}}
     conditions.check_metrics(parsed, ranges, texts)
+    _check_neighbours(session, parsed, company_id)
     return parsed
+
+
+def _check_neighbours(session: Session, definition: AlarmDefinition, company_id: int) -> None:
+    """Make sure that the other assets which a rule looks at are there."""
+    problems = []
+    for field, tree in definition.conditions():
+        for path, leaf in trees.placed(tree, field):
+            if not isinstance(leaf, trees.Expression):
+                continue
+            codes = {code for code in leaf.assets.values() if code != "parent"}
+            query = select(Asset.code).where(Asset.company_id == company_id, Asset.code.in_(codes))
+            missing = codes - set(session.scalars(query)) if codes else set()
+            problems += [
+                Problem(f"{path}.assets.{alias}", _NO_ASSET, {"code": code})
+                for alias, code in leaf.assets.items()
+                if code in missing
+            ]
+    if problems:
+        raise DefinitionRefused(problems)
 
 
 def _range(metric: Metric) -> tuple[float, float] | None:

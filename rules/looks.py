@@ -5,19 +5,15 @@ that the same interval tests them all; what a text says comes to 1 where it is a
 """
 
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
+from rules.formulas import Formula
 from rules.histories import History, Reach
+from rules.said import Value, number_of, text_of
 from rules.trees import Difference, Previous, Rate, Text, View, Window
-
-Value = float | str
-_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_EXACT: Final = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +51,19 @@ class Look:
     is_directed: bool = True
     silence: Silence | None = None
     is_ageless: bool = False
+    formula: Formula | None = None
+    constants: tuple[tuple[str, float], ...] = ()
 
     @property
     def reach(self) -> Reach:
         """How far back it looks."""
         return reach(self.view)
+
+    def answer(self, values: Sequence[Value | None]) -> float | None:
+        """Return 1 where its expression is true of what the metrics hold, 0 where not, None where that is unknown."""
+        assert self.formula is not None  # noqa: S101 - asked by the caller
+        truth = self.formula.ask(dict(zip(self.formula.names, values, strict=False)), dict(self.constants))
+        return None if truth is None else float(truth)
 
     def number(self, values: tuple[Value, ...], past: Callable[[], Past]) -> float | None:
         """Return the number for what the metrics hold, None where there is none."""
@@ -129,21 +133,6 @@ def _over_window(view: Window, past: Past) -> float | None:
             case "delta":
                 found = float(values[-1]) - float(values[0])
     return found if math.isfinite(found) else None
-
-
-def number_of(value: Value) -> float | None:
-    """Return a value as a number; a text that reads as one is one (A3)."""
-    if isinstance(value, str):
-        found = float(value) if _NUMBER.fullmatch(value) else math.nan
-        return found if math.isfinite(found) else None
-    return value
-
-
-def text_of(value: Value) -> str:
-    """Return a value in words: a whole number without a point, others as short as they can be told apart."""
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
 
 
 def text_test(leaf: Text) -> Callable[[str], bool]:

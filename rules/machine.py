@@ -12,7 +12,6 @@ from rules.compiled import Compiled, Rule, Truth
 from rules.computed import Computed
 from rules.conditions import Severity
 from rules.histories import History
-from rules.looks import Value
 from rules.outcome import (
     LONG_AGO,
     NEVER,
@@ -27,6 +26,7 @@ from rules.outcome import (
     Transition,
     Updated,
 )
+from rules.said import Value
 from rules.streaks import Running
 from rules.values import Block, Values
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rules.conditions import AlarmDefinition, Severity
 from rules.context import NOWHERE, Context, watched_names
-from rules.looks import number_of
+from rules.said import number_of
 from rules.schedules import NEVER
 
 __all__ = ["NEVER"]
@@ -105,7 +105,7 @@ class Limit:
     """One comparison of a rule, as it was tested.
 
     ``limit`` in words where it is no number. ``view``: of what, if not of the value itself; ``other``: the metric that
-    the limit is added to.
+    the limit is added to; ``source``: the attribute that supplied it and its level, as in ``t_max@site`` (A15).
     """
 
     metric: str
@@ -114,6 +114,7 @@ class Limit:
     deadband: float
     view: str | None = None
     other: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

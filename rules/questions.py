@@ -7,7 +7,22 @@ import math
 from dataclasses import dataclass
 
 from rules.outcome import Limit
-from rules.trees import Among, Between, Boolean, Comparison, Leaf, OtherMetric, Silent, Text, View, Window, metrics_of
+from rules.trees import (
+    Among,
+    Between,
+    Boolean,
+    Comparison,
+    Expression,
+    Leaf,
+    OtherMetric,
+    Resolved,
+    Silent,
+    Text,
+    View,
+    Window,
+    metrics_of,
+    plain,
+)
 
 Interval = tuple[float, float]
 
@@ -29,12 +44,13 @@ class Question:
     default: float | None = None
     silence: Silent | None = None
     is_ageless: bool = False
+    expression: Expression | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether it only looks at the number that one metric holds."""
         is_number = len(self.metrics) == 1 and self.view is None and self.text is None and self.default is None
-        return is_number and self.silence is None and not self.is_ageless
+        return is_number and self.silence is None and self.expression is None and not self.is_ageless
 
 
 def asked(leaf: Leaf) -> tuple[tuple[Question, ...], bool]:
@@ -55,30 +71,46 @@ def asked(leaf: Leaf) -> tuple[tuple[Question, ...], bool]:
         case Text():
             is_opposite = leaf.operator in {"is_not", "not_contains", "not_in"}
             return (Question((leaf.metric,), (1, 1), (1, 1), (leaf.metric, "text", 1), text=leaf),), is_opposite
-        case Silent():
-            key = (f"no data {leaf.of} {leaf.metric or leaf.which}", "for", leaf.seconds)
-            return (Question(metrics_of(leaf), (1, 1), (1, 1), key, silence=leaf),), False
+        case Silent() | Expression():
+            return (_whole(leaf),), False
+
+
+def _whole(leaf: Silent | Expression) -> Question:
+    """Return the question of what is more than the value of a metric; it comes to 1 where it is so."""
+    if isinstance(leaf, Expression):
+        return Question(metrics_of(leaf), (1, 1), (1, 1), (leaf.formula, "expression", 1), expression=leaf)
+    key = (f"no data {leaf.of} {leaf.metric or leaf.which}", "for", leaf.seconds)
+    return Question(metrics_of(leaf), (1, 1), (1, 1), key, silence=leaf)
 
 
 def limits(leaf: Leaf) -> tuple[Limit, ...]:
     """Return a comparison as the evidence of an alarm names it."""
     match leaf:
-        case Boolean():
-            return (Limit(leaf.metric, leaf.operator, "true" if leaf.value else "false", 0.0),)
-        case Text():
-            return (Limit(leaf.metric, leaf.operator, ", ".join(leaf.wanted), 0.0),)
-        case Silent():
-            return (Limit(leaf.metric or leaf.of, "no_data", leaf.seconds, 0.0, leaf.of),)
+        case Comparison(limit=limit):
+            other = limit.metric if isinstance(limit, OtherMetric) else None
+            number = limit.plus if isinstance(limit, OtherMetric) else plain(limit)
+            source = f"{limit.attribute}@{limit.level}" if isinstance(limit, Resolved) else None
+            return (Limit(leaf.metric, leaf.operator, number, leaf.deadband, _shown(leaf.view), other, source),)
         case Between():
             ends = ((">=", leaf.low), ("<=", leaf.high))
             return tuple(Limit(leaf.metric, sign, end, leaf.deadband, _shown(leaf.view)) for sign, end in ends)
+    return (_words(leaf),)
+
+
+def _words(leaf: Among | Boolean | Text | Silent | Expression) -> Limit:
+    """Return a comparison that has no limit by number alone."""
+    match leaf:
         case Among():
             listed = ", ".join(f"{value:.10g}" for value in leaf.values)
-            return (Limit(leaf.metric, leaf.operator, listed, 0.0, _shown(leaf.view)),)
-        case Comparison(limit=limit):
-            other = limit.metric if isinstance(limit, OtherMetric) else None
-            number = limit.plus if isinstance(limit, OtherMetric) else limit
-            return (Limit(leaf.metric, leaf.operator, number, leaf.deadband, _shown(leaf.view), other),)
+            return Limit(leaf.metric, leaf.operator, listed, 0.0, _shown(leaf.view))
+        case Boolean():
+            return Limit(leaf.metric, leaf.operator, "true" if leaf.value else "false", 0.0)
+        case Text():
+            return Limit(leaf.metric, leaf.operator, ", ".join(leaf.wanted), 0.0)
+        case Expression():
+            return Limit(leaf.names[0], "expression", leaf.formula, 0.0)
+        case Silent():
+            return Limit(leaf.metric or leaf.of, "no_data", leaf.seconds, 0.0, leaf.of)
 
 
 def interval(operator: str, limit: float, tolerance: float = 0.0) -> Interval:
@@ -98,7 +130,7 @@ def interval(operator: str, limit: float, tolerance: float = 0.0) -> Interval:
 
 def _compared(leaf: Comparison) -> Question:
     # A number is above another exactly when their difference is above nought.
-    limit = leaf.limit.plus if isinstance(leaf.limit, OtherMetric) else leaf.limit
+    limit = leaf.limit.plus if isinstance(leaf.limit, OtherMetric) else plain(leaf.limit)
     true = keep = interval(leaf.operator, limit, leaf.tolerance)
     if leaf.operator.startswith(">"):
         keep = interval(leaf.operator, limit - leaf.deadband)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from rules.histories import LONGEST_MS, History, Recall, Wanted
-from rules.looks import number_of
+from rules.said import number_of
 from telemetry.buckets import MAX_SPAN_MS
 from telemetry.readings import Flag, Float64s, Int64s, Readings
 from telemetry.store import TelemetryStore

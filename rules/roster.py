@@ -16,7 +16,7 @@ from assets import measured
 from assets.models import Asset, Metric
 from kernel import columns
 from people.models import OrgUnit
-from rules import standing
+from rules import standing, surroundings
 from rules.conditions import AlarmDefinition
 from rules.models import AlarmType, RuleOverride, RuleVersion
 from rules.outcome import Instance, Instances, Watched
@@ -182,6 +182,14 @@ class Roster:
         """Return the rules that are held one by one."""
         return [*self._single.values()]
 
+    def asking(self) -> set[int]:
+        """Return the assets on which a rule takes a value from an attribute."""
+        return {one.asset_id for one in self._single.values() if one.asks}
+
+    def leaning_on(self, assets: set[int]) -> set[int]:
+        """Return the assets on which a rule looks at some others."""
+        return {one.asset_id for one in self._single.values() if one.leans_on & assets}
+
     def _place(self, number: int) -> tuple[_Kind, int] | None:
         identity, asset = standing.split_id(number)
         kind = self._kinds.get(identity)
@@ -203,10 +211,14 @@ def load(session: Session) -> Roster:
     described = standing.described_by(session, ((company, kind) for kind, company in of_types.items()))
     series, below = _Measured(session, assets), _Below(session, assets)
     overridden = {(row.alarm_type_id, row.asset_id) for row in session.execute(_OVERRIDDEN)}
-    made = []
+    made: list[_Kind] = []
+    placed: set[int] = set()
     for kind, version, path in kinds:
         definition = standing.parsed(kind, version)
         if definition is None:
+            continue
+        if surroundings.is_placed(definition):
+            placed.add(kind.id)
             continue
         rows = _meant(kind, assets, above)
         if kind.asset_id is None:
@@ -217,6 +229,8 @@ def load(session: Session) -> Roster:
     roster = Roster(assets, made)
     singles = standing.read(session, asset_ids={asset for _, asset in overridden}) if overridden else ()
     roster.take(one for one in singles if (one.alarm_type_id, one.asset_id) in overridden)
+    if placed:
+        roster.take(standing.read(session, alarm_type_ids=placed))
     return roster
 
 

@@ -24,6 +24,7 @@ from rules.conditions import (
     Not,
     Quiet,
     Repeating,
+    ScheduleFromAttribute,
 )
 from rules.schedules import Schedule
 from rules.schedules import Window as ScheduleWindow
@@ -32,14 +33,18 @@ from rules.trees import (
     Between,
     Boolean,
     Difference,
+    Expression,
+    FromAttribute,
     Leaf,
     OtherMetric,
     Previous,
     Rate,
+    Resolved,
     Silent,
     Text,
     View,
     Window,
+    plain,
 )
 
 SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤", "=": "=", "!=": "≠"}
@@ -109,6 +114,8 @@ def asked(leaf: Leaf, words: Mapping[str, Word]) -> str:
             text = _(_SAYINGS[leaf.operator], what=name, values=values)
         case Silent():
             return _silent(leaf, words)
+        case Expression():
+            return leaf.formula
     return text if leaf.default is None else _("{condition} ({default})", condition=text, default=_default(leaf, unit))
 
 
@@ -176,7 +183,9 @@ _FIGURES = {
 }
 
 
-def _limit(limit: float | OtherMetric, unit: str, words: Mapping[str, Word]) -> str:
+def _limit(limit: float | OtherMetric | FromAttribute, unit: str, words: Mapping[str, Word]) -> str:
+    if isinstance(limit, FromAttribute):
+        return _named(limit, quantity(limit.number, unit))
     if not isinstance(limit, OtherMetric):
         return quantity(limit, unit)
     other, _unit = seen(limit.metric, None, words)
@@ -184,6 +193,25 @@ def _limit(limit: float | OtherMetric, unit: str, words: Mapping[str, Word]) -> 
         return other
     sign = "+" if limit.plus > 0 else "−"
     return f"{other} {sign} {quantity(abs(limit.plus), unit)}"
+
+
+def _named(value: FromAttribute, shown: str) -> str:
+    """Return a value that an attribute holds, with where it came from or what it is otherwise."""
+    if isinstance(value, Resolved):
+        level = _(_LEVELS[value.level])
+        return _("{value} ({attribute} of the {level})", value=shown, attribute=value.attribute, level=level)
+    return _("{attribute} (otherwise {value})", attribute=value.attribute, value=shown)
+
+
+_LEVELS = {
+    "device": noop("device"),
+    "asset": noop("asset"),
+    "parent": noop("asset above"),
+    "site": noop("site"),
+    "customer": noop("customer"),
+    "organisation": noop("organisation"),
+    "default": noop("rule itself"),
+}
 
 
 def _tolerance(tolerance: float, unit: str) -> str:
@@ -219,23 +247,30 @@ def _bracketed(tree: Condition, words: Mapping[str, Word]) -> str:
 
 
 def _with_kind(text: str, kind: Kind) -> str:
-    match kind:
-        case Duration() if kind.seconds < 0:
-            return _("never ({condition})", condition=text)
-        case Duration() if kind.seconds > 0:
-            return _("{condition} for {span}", condition=text, span=span(kind.seconds))
-        case Repeating() if kind.times < 0:
-            return _("never ({condition})", condition=text)
-        case Repeating() if kind.times > 1 and kind.window_s is not None:
-            return _("{condition}, {n} times within {span}", condition=text, n=kind.times, span=span(kind.window_s))
-        case Repeating() if kind.times > 1:
-            return _("{condition}, {n} times in a row", condition=text, n=kind.times)
+    value = kind.seconds if isinstance(kind, Duration) else kind.times if isinstance(kind, Repeating) else 0
+    number, is_named = plain(value), isinstance(value, FromAttribute)
+    if number < 0 and not is_named:
+        return _("never ({condition})", condition=text)
+    if isinstance(kind, Duration) and (number > 0 or is_named):
+        return _("{condition} for {span}", condition=text, span=_amount(value, span(number)))
+    if isinstance(kind, Repeating) and (number > 1 or is_named):
+        n = _amount(value, f"{number:g}")
+        if kind.window_s is not None:
+            return _("{condition}, {n} times within {span}", condition=text, n=n, span=span(kind.window_s))
+        return _("{condition}, {n} times in a row", condition=text, n=n)
     return text
 
 
-def _in_force(text: str, schedule: Schedule | None) -> str:
+def _amount(value: float | FromAttribute, shown: str) -> str:
+    return _named(value, shown) if isinstance(value, FromAttribute) else shown
+
+
+def _in_force(text: str, schedule: Schedule | ScheduleFromAttribute | None) -> str:
     if schedule is None:
         return text
+    if isinstance(schedule, ScheduleFromAttribute):
+        when = _("as the attribute {attribute} says", attribute=schedule.attribute)
+        return _("{condition}, in force {when}", condition=text, when=when)
     parts = [*map(_window, schedule.windows)]
     if schedule.exceptions or schedule.workdays or schedule.holidays:
         dated = [one.date for one in schedule.exceptions] + [one.date for one in schedule.workdays]

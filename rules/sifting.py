@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.columns import Columns, Floats, Int64s, Ints, expand, has_deadband
-from rules.looks import number_of
 from rules.outcome import HeldColumns
+from rules.said import number_of
 
 Texts = Sequence[str | None] | None
 """What the rows of a batch say in words, by row; None where none does."""

@@ -4,19 +4,21 @@ For evaluators. Everything is read in a fixed number of queries, for all assets 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assets import measured, types
+from assets.measured import Current
 from assets.models import Asset, Metric
 from kernel import log
 from kernel.db import Json
 from people.models import OrgUnit
-from rules import conditions, overrides
+from rules import conditions, dynamic, overrides, surroundings
 from rules.conditions import AlarmDefinition
+from rules.context import series_of
 from rules.episodes import Fault
 from rules.faults import DefinitionRefused
 from rules.models import AlarmType, RuleOverride, RuleVersion
@@ -36,6 +38,10 @@ class Standing:
     asset_id: int
     version: int
     is_overridden: bool
+    asks: frozenset[str] = frozenset()
+    """The attributes that it takes values from."""
+    leans_on: frozenset[int] = frozenset()
+    """Other assets that it looks at."""
 
 
 def instance_id(alarm_type_id: int, asset_id: int) -> int:
@@ -66,13 +72,15 @@ def read(
         for found in _applying(asset, of_type, of_asset, types_above.get(asset.type_id, ()))
     ]
     involved = {asset.id for _, asset in pairs}
-    series: dict[int, dict[str, int]] = {}
+    current: dict[int, list[Current]] = {}
     for some in _portions(involved):
-        for current in measured.now_on(session, some):
-            series.setdefault(current.asset_id, {})[current.metric] = current.series
+        for one in measured.now_on(session, some):
+            current.setdefault(one.asset_id, []).append(one)
     patches = _patches(session, involved)
     described = described_by(session, {(asset.company_id, asset.type_id) for _, asset in pairs})
     definitions = {kind.id: parsed(kind, version) for kind, version, _ in kinds}
+    placed = [(definition, asset.id) for (kind, *_), asset in pairs if (definition := definitions[kind.id]) is not None]
+    around = surroundings.read(session, placed)
     made = []
     for (kind, version, _), asset in pairs:
         definition = definitions[kind.id]
@@ -81,11 +89,18 @@ def read(
         patch = patches.get((kind.id, asset.id))
         if patch:
             definition = _patched(definition, patch)
-        watched = _watched(definition, series.get(asset.id, {}), described.get(asset.type_id, {}))
+        speaking = current.get(asset.id, [])
+        series = {one.metric: one.series for one in speaking}
+        asks = dynamic.attributes_of(definition)
+        definition, context = around.settle(definition, asset.id, speaking)
+        watched = _watched(definition, series, described.get(asset.type_id, {}))
+        watched |= {name: Watched(series_of(name)) for device in context.devices for name in device.series}
+        beyond, leans_on = around.beyond(definition, asset.id, asset.company_id)
+        watched |= beyond
         if watched:
-            made.append(
-                standing_on(kind, version, asset, Instance(instance_id(kind.id, asset.id), definition, watched), patch)
-            )
+            instance = Instance(instance_id(kind.id, asset.id), definition, watched, context)
+            found = standing_on(kind, version, asset, instance, patch)
+            made.append(replace(found, asks=asks, leans_on=frozenset(leans_on)) if asks or leans_on else found)
     return made
 
 

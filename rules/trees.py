@@ -7,9 +7,19 @@ For ``rules.conditions``, whose definitions hold them. A comparison looks at wha
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from kernel import i18n
+from rules import formulas
 
 DIRECTION_NEEDED: Final = i18n.noop("A deadband needs a limit with a direction: >, >=, < or <=.")
 LONGEST_WINDOW_S: Final = 30 * 86_400
@@ -19,6 +29,7 @@ MOST_SAMPLES: Final = 100_000
 Metric = Annotated[str, StringConstraints(pattern=r"^[^\s${}][^${}]*$", max_length=80)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AttributeName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=80)]
 Operator = Literal[">", ">=", "<", "<=", "=", "!="]
 Words = Annotated[str, StringConstraints(max_length=1000)]
 
@@ -81,11 +92,48 @@ class OtherMetric(Node):
     plus: Finite = 0.0
 
 
-def _shape(limit: object) -> str:
-    return "[metric]" if isinstance(limit, dict | OtherMetric) else "[number]"
+class FromAttribute(Node):
+    """A value that an attribute holds, of the device, the asset or what it belongs to, else the default (A15)."""
+
+    attribute: AttributeName
+    default: Finite
+
+    @property
+    def number(self) -> float:
+        """The number that stands for it, where nobody looked."""
+        return self.default
 
 
-Limit = Annotated[Annotated[Finite, Tag("[number]")] | Annotated[OtherMetric, Tag("[metric]")], Discriminator(_shape)]
+class Resolved(FromAttribute):
+    """The same once somebody looked: what was found, and the level that supplied it. Never stored."""
+
+    found: Finite
+    level: str
+
+    @property
+    def number(self) -> float:
+        """The number that was found."""
+        return self.found
+
+
+def plain(value: float | FromAttribute) -> float:
+    """Return a number, or that of an attribute."""
+    return value.number if isinstance(value, FromAttribute) else value
+
+
+def shape(value: object) -> str:
+    """Return what JSON or a node stands for a number, as a tag: a number, another metric or an attribute."""
+    if isinstance(value, dict):
+        return "[attribute]" if "attribute" in value else "[metric]"
+    return "[attribute]" if isinstance(value, FromAttribute) else "[metric]" if isinstance(value, Node) else "[number]"
+
+
+Limit = Annotated[
+    Annotated[Finite, Tag("[number]")]
+    | Annotated[OtherMetric, Tag("[metric]")]
+    | Annotated[FromAttribute, Tag("[attribute]")],
+    Discriminator(shape),
+]
 
 
 class _Numeric(Node):
@@ -117,13 +165,14 @@ class Comparison(_Numeric):
 
     @property
     def number(self) -> float | None:
-        """The limit, where it is a number."""
-        return None if isinstance(self.limit, OtherMetric) else self.limit
+        """The limit, where it is a number, be it that of an attribute."""
+        return None if isinstance(self.limit, OtherMetric) else plain(self.limit)
 
     @property
     def is_bare(self) -> bool:
         """Whether it compares what the metric holds with a number, and says no more."""
-        return self.view is None and self.default is None and not self.tolerance and self.number is not None
+        is_number = not isinstance(self.limit, OtherMetric | FromAttribute)
+        return self.view is None and self.default is None and not self.tolerance and is_number
 
 
 class Between(_Numeric):
@@ -212,7 +261,52 @@ class Silent(Node):
         return self
 
 
-Leaf = Comparison | Between | Among | Boolean | Text | Silent
+Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=40)]
+
+
+class Expression(Node):
+    """Whether an expression over several metrics is true, as in ``inlet.p - outlet.p > gap && running``.
+
+    ``assets`` gives names to other assets: their codes, or ``parent``, what this one is part of. ``constants`` are
+    numbers with a name.
+    """
+
+    type: Literal["expression"]
+    formula: Annotated[str, StringConstraints(max_length=formulas.LONGEST)]
+    assets: dict[Alias, Annotated[str, StringConstraints(min_length=1, max_length=60)]] = Field(
+        default_factory=dict, max_length=20
+    )
+    constants: dict[Alias, Finite] = Field(default_factory=dict, max_length=50)
+
+    @field_validator("formula")
+    @classmethod
+    def _can_be_read(cls, formula: str) -> str:
+        formulas.read(formula)
+        return formula
+
+    @model_validator(mode="after")
+    def _looks_at_something(self) -> Self:
+        if not self.names:
+            raise ValueError(i18n.noop("An expression looks at one metric at least."))
+        return self
+
+    def __hash__(self) -> int:
+        return hash((self.formula, tuple(self.assets.items()), tuple(self.constants.items())))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics it looks at; those of another asset begin with its name here."""
+        return tuple(name for name in formulas.read(self.formula).names if name not in self.constants)
+
+    def elsewhere(self) -> dict[str, tuple[str, str]]:
+        """Return the names that are of other assets: whose, as a code or ``parent``, and which metric."""
+        parts = ((name, *name.partition(".")) for name in self.names)
+        return {
+            name: (self.assets[alias], metric) for name, alias, _, metric in parts if metric and alias in self.assets
+        }
+
+
+Leaf = Comparison | Between | Among | Boolean | Text | Silent | Expression
 
 
 # Groups ---------------------------------------------------------------------------------------------------------
@@ -240,7 +334,7 @@ class Not(Node):
 
 
 Condition = Annotated[
-    Comparison | Between | Among | Boolean | Text | Silent | All | AnyOf | Not, Field(discriminator="type")
+    Comparison | Between | Among | Boolean | Text | Silent | Expression | All | AnyOf | Not, Field(discriminator="type")
 ]
 
 
@@ -276,6 +370,8 @@ def metrics_of(leaf: Leaf) -> tuple[str, ...]:
     """Return the metrics that something asked depends on, the one it is about first."""
     if isinstance(leaf, Comparison) and isinstance(leaf.limit, OtherMetric):
         return (leaf.metric, leaf.limit.metric)
+    if isinstance(leaf, Expression):
+        return leaf.names
     return () if leaf.metric is None else (leaf.metric,)
 
 

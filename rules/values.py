@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import cast
 
 from rules.compiled import Compiled, Truth
-from rules.looks import Value, number_of
 from rules.outcome import LONG_AGO, NEVER, Held, Sample
+from rules.said import Value, number_of
 
 Latch = tuple[str, str, float]
 """A comparison that is true and has a deadband: metric, operator, limit."""

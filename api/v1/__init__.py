@@ -15,6 +15,7 @@ NOUNS: tuple[str, ...] = (
     "alarms",
     "applications",
     "assets",
+    "attributes",
     "audit",
     "backtests",
     "broker",

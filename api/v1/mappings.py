@@ -19,7 +19,6 @@ from kernel.errors import Invalid
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
-from telemetry import quality
 
 router = APIRouter(prefix="/mappings", tags=["mappings"])
 Reader = Annotated[Viewer, needs("ingest.read")]
@@ -290,10 +289,7 @@ def _told(found: Trial) -> TrialOut:
     said = [
         SaidOut(
             device=one.device,
-            readings=[
-                {"ts": element.ts_ms, "values": element.values, "quality": quality.of(element.flags)}
-                for element in one.elements
-            ],
+            readings=[{"ts": element.ts_ms, "values": element.values} for element in one.elements],
             alarms=[FaultOut.model_validate(fault) for fault in one.faults],
             is_online=one.is_online,
         )

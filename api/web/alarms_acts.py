@@ -1,8 +1,7 @@
 """The verbs on an alarm's page and on the desk: shelve, take out of service, give to somebody, reset, note."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -31,9 +30,6 @@ class Wanted(BaseModel):
 
     minutes: str = ""
     reason: str = ""
-    shelve_reason: str = ""
-    out_minutes: str = ""
-    out_reason: str = ""
     ends: str = "until"
     account: str = ""
     comment: str = ""
@@ -42,18 +38,17 @@ class Wanted(BaseModel):
 
     def shelf(self) -> acts.Shelf:
         """Return the shelf that was asked for: minutes, or *once*."""
-        reason = (self.shelve_reason or self.reason)[:500]
         if self.minutes == "once":
-            return acts.Shelf(reason=reason, once=True)
-        return acts.Shelf(reason=reason, minutes=forms.whole(self.minutes, "minutes"))
+            return acts.Shelf(reason=self.reason[:500], once=True)
+        return acts.Shelf(reason=self.reason[:500], minutes=forms.whole(self.minutes, "minutes"))
 
     def out(self) -> acts.OutOfService:
         """Return the time out of service that was asked for."""
-        minutes = forms.whole(self.out_minutes, "out_minutes")
+        minutes = forms.whole(self.minutes, "minutes")
         at = None if minutes is None else clock.now() + timedelta(minutes=minutes)
         is_review = self.ends == "review"
         return acts.OutOfService(
-            reason=self.out_reason[:500], until=None if is_review else at, review_at=at if is_review else None
+            reason=self.reason[:500], until=None if is_review else at, review_at=at if is_review else None
         )
 
     def numbers(self) -> list[int]:
@@ -124,12 +119,10 @@ def unshelve(request: Request, db: Db, viewer: Actor, alarm_id: int) -> Response
 def take_out(request: Request, db: Db, viewer: Holder, alarm_id: int, form: Sent) -> Response:
     """Take one alarm out of service."""
     found = acts.holdable(db, viewer, alarm_id)
-
-    def act() -> None:
-        acts.take_out_one(db, viewer, found, form.out())
-
-    typed = {"reason": "out_reason", "until": "out_minutes"}
-    return _one(request, db, viewer, found, act, i18n.noop("It is out of service."), typed=typed)
+    return _one(
+        request, db, viewer, found, lambda: acts.take_out_one(db, viewer, found, form.out()),
+        i18n.noop("It is out of service."),
+    )  # fmt: skip
 
 
 @router.post("/alarms/{alarm_id}/put-back")
@@ -162,22 +155,11 @@ def assign(request: Request, db: Db, viewer: Actor, alarm_id: int, form: Sent) -
     return _one(request, db, viewer, found, lambda: acts.assign_one(db, viewer, found, account_id), i18n.noop("Kept."))
 
 
-def _one(
-    request: Request,
-    db: Session,
-    viewer: Viewer,
-    found: Alarm,
-    act: Callable[[], None],
-    notice: str,
-    *,
-    typed: Mapping[str, str] = MappingProxyType({}),
-) -> Response:
-    """Act on one alarm; ``typed`` names the fields of the form by what the verb calls them."""
+def _one(request: Request, db: Session, viewer: Viewer, found: Alarm, act: Callable[[], None], notice: str) -> Response:
     alarm_id = found.id
     try:
         act()
     except (Invalid, Conflict) as error:
-        error.field = typed.get(error.field or "", error.field)
         return page.again(request, db, viewer, alarm_id, error)
     return pages.go(f"/alarms/{alarm_id}", notice=notice)
 

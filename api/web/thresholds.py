@@ -14,6 +14,7 @@ from kernel.errors import FixwrightError, Invalid
 from rules.conditions import AlarmDefinition, Automatic, ByHand, Comparison, Duration, Simple
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES
+from rules.trees import FromAttribute
 
 USUAL = "usual"
 """Stands in the form for what the company does."""
@@ -114,7 +115,10 @@ def form_of(found: AlarmDefinition) -> ThresholdForm | None:
     leaf = first.condition
     if not isinstance(leaf, Comparison) or not leaf.is_bare or not isinstance(first.kind, Simple | Duration):
         return None
-    if not isinstance(found.clear, Automatic | ByHand):
+    if not isinstance(found.clear, Automatic | ByHand) or any(rule.schedule is not None for _, rule in rules):
+        return None
+    seconds = first.kind.seconds if isinstance(first.kind, Duration) else 0.0
+    if isinstance(seconds, FromAttribute):
         return None
     for _, rule in rules[1:]:
         other = rule.condition
@@ -130,7 +134,7 @@ def form_of(found: AlarmDefinition) -> ThresholdForm | None:
     return ThresholdForm(
         metric=leaf.metric,
         operator=leaf.operator,
-        seconds=_text(first.kind.seconds) if isinstance(first.kind, Duration) else "",
+        seconds=_text(seconds),
         deadband=_text(leaf.deadband),
         clear=found.clear.type,
         off_delay_s=_text(found.clear.off_delay_s) if isinstance(found.clear, Automatic) else "",

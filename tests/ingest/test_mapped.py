@@ -25,7 +25,6 @@ from people.models import OrgUnit
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
-from telemetry.readings import Flag
 from tests import plant
 from tests.plant import BORN, Plant
 
@@ -135,33 +134,6 @@ def test_ING_12_a_mapped_message_is_stored_as_if_its_device_had_sent_it(
     assert (use.mapping_id, use.taken, use.refused) == (mapped.id, 2, 0)
     counts = {row.device_id: (row.received, row.stored) for row in rows(database, IntakeCount)}
     assert counts == {works.devices[0].id: (2, 2), works.devices[1].id: (1, 1)}
-
-
-def test_TEL_6_what_a_mapped_message_says_of_its_quality_is_kept(
-    database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, works: Plant
-) -> None:
-    trusted = {**PLAIN, "each": [{"path": "points"}], "quality": {"path": "q", "bad": ["BAD", 0], "uncertain": ["OLD"]}}
-    add(database, pipeline, works, trusted, Sample("works/dev-0/up", '{"points": [{"v": {"temperature": 20}}]}'))
-    points = [
-        {"v": {"temperature": 20.5, "pressure": 1}, "q": "GOOD"},
-        {"v": {"temperature": 850}, "q": "BAD", "at": NOW_MS + 2000},
-        {"v": {"temperature": 21, "pressure": 2}, "q": "OLD", "at": NOW_MS + 3000},
-        {"v": {"temperature": 22}, "q": 0, "at": NOW_MS + 4000},
-        {"v": {"temperature": 23}, "at": NOW_MS + 5000},
-    ]
-    process(
-        pipeline,
-        ("fw/v1/dev-0/telemetry", json.dumps({"ts": NOW_MS, "values": {"temperature": 20}}).encode()),
-        message("dev-0", 1, points=points),
-        ("fw/v1/dev-0/telemetry", json.dumps({"ts": NOW_MS + 6000, "values": {"pressure": 3}}).encode()),
-    )
-    with database() as session:
-        named = {row.metric: row.id for row in session.scalars(select(Series))}
-    found = {
-        metric: store.samples(number, NOW_MS, NOW_MS + 9000, limit=9).flags.tolist() for metric, number in named.items()
-    }
-    assert found["temperature"] == [0, 0, Flag.BAD, Flag.UNCERTAIN, Flag.BAD, 0]
-    assert found["pressure"] == [0, Flag.UNCERTAIN, 0]
 
 
 def test_a_topic_nobody_maps_stays_an_unknown_one(

@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import Asset, Device
+from assets import attributes
+from assets.attributes import Subject
+from assets.models import Asset, Device, Metric
 from ingest import rejected
 from ingest.batch import Batch
 from ingest.models import AlarmReport, IntakeCount, RejectedMessage
@@ -542,3 +544,49 @@ def test_D07_alarm_reports_in_any_order_and_any_number_give_the_alarms_of_the_ri
     assert told(second) == told(first)
     assert concerned(rows(database, Device)[1]) == concerned(rows(database, Device)[0])
     assert len(told(first)) == 4
+
+
+def test_RUL_10_an_attribute_that_changes_is_evaluated_at_once(
+    database: sessionmaker[Session], pipeline: Pipeline, works: Plant
+) -> None:
+    site = Subject("site", works.site.id, works.company.id, works.unit.id)
+    with db.transaction(database) as session:
+        kind = session.scalars(select(AlarmType)).one()
+        condition = HOT["create"]["major"]["condition"] | {"limit": {"attribute": "t_max", "default": 60}}
+        named = HOT | {"create": {"major": {"condition": condition}}}
+        library.save(session, kind, named, actor="account:1", now=NOW)
+    pipeline.follow_changes(NOW)
+    pipeline.process(batch(telemetry("dev-0", 0, temperature=50)))
+    assert rows(database, Alarm) == []
+    with db.transaction(database) as session:
+        attributes.put(session, site, "t_max", 45, actor="account:1", now=NOW)
+    pipeline.follow_changes(NOW)
+    (raised,) = rows(database, Alarm)
+    assert (raised.limit, raised.evidence["limits"][0]["from"]) == (45, "t_max@site")
+    # What the device says of itself is nearer still.
+    pipeline.process(batch(("fw/v1/dev-0/attributes", b'{"t_max": 70}')))
+    pipeline.run_timers(NOW)
+    (ended,) = rows(database, Alarm)
+    assert not ended.is_active
+
+
+def test_RUL_1_a_text_raises_and_so_does_a_window_after_a_restart(
+    database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, works: Plant
+) -> None:
+    with db.transaction(database) as session:
+        kind = session.scalars(select(AlarmType)).one()
+        session.add(Metric(type_id=works.type.id, key="mode", name="Mode", kind="text"))
+        session.flush()
+        window = {"type": "window", "function": "delta", "seconds": 600}
+        rising = {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 6, "view": window}
+        fault = {"type": "text", "metric": "mode", "operator": "starts", "value": "E4"}
+        create = {"critical": {"condition": fault}, "minor": {"condition": rising}}
+        library.save(session, kind, {"schema": 1, "create": create}, actor="account:1", now=NOW)
+    pipeline.follow_changes(NOW)
+    pipeline.process(batch(telemetry("dev-0", 0, mode="E42"), telemetry("dev-1", 0, temperature=20)))
+    (raised,) = rows(database, Alarm)
+    assert (raised.severity, raised.evidence["samples"][0]["value"]) == ("critical", "E42")
+    again = Pipeline(database, store)
+    again.load()
+    again.process(batch(telemetry("dev-1", 590, temperature=26)))
+    assert [one.severity for one in rows(database, Alarm)] == ["critical", "minor"]

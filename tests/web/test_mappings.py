@@ -157,12 +157,7 @@ def test_ING_12_the_api_tries_adds_revises_and_puts_back(client: httpx.Client) -
 
     tried = post("/try", {"definition": PLAIN, "sample": SAMPLE}, 200)
     assert tried["said"] == [
-        {
-            "device": "a",
-            "readings": [{"ts": None, "values": {"x": 1}, "quality": "good"}],
-            "alarms": [],
-            "is_online": None,
-        }
+        {"device": "a", "readings": [{"ts": None, "values": {"x": 1}}], "alarms": [], "is_online": None}
     ]
     tried = post("/try", {"definition": PLAIN, "sample": {**SAMPLE, "payload": "{}"}}, 200)
     assert (tried["reason"], tried["detail"]) == ("path_missing", "nothing was found at “x”")
