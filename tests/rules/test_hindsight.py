@@ -191,7 +191,7 @@ def busy(draw: Any) -> tuple[Instance, list[list[Row]]]:
     return Instance(1, definition, {"a": Watched(0, draw(st.sampled_from([4, 10, 30])))}), messages
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(histories(), busy(), busy()),
     st.randoms(use_true_random=False),

@@ -79,7 +79,7 @@ def samples(instance: Instance, rows: Rows) -> dict[str, Samples]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(histories(), st.lists(st.integers(1, 40), max_size=6), st.integers(0, 60))
 def test_RUL_15_history_gives_what_the_live_engine_raised(
     history: tuple[Instance, Rows], cuts: list[int], later: int
@@ -97,7 +97,7 @@ def test_RUL_15_history_gives_what_the_live_engine_raised(
     event(f"{min(len(found.episodes), 3)} episodes")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(histories(), st.integers(0, 60))
 def test_a_plan_the_tape_does_not_know_is_led_by_an_engine_to_the_same_end(
     history: tuple[Instance, Rows], later: int
@@ -111,7 +111,7 @@ def test_a_plan_the_tape_does_not_know_is_led_by_an_engine_to_the_same_end(
     assert through_engine.transitions == replayed(instance, rows, until_ms).transitions
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(histories(), st.integers(0, 30), st.integers(0, 60))
 def test_what_a_person_cleared_is_cleared_in_history_too(
     history: tuple[Instance, Rows], early: int, later: int

@@ -54,7 +54,7 @@ def test_RUL_16_why_not_shows_the_false_branch() -> None:
     assert [value.is_stale for leaf in found.rules[0].branch.leaves() for value in leaf.values] == [True, True, True]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories())
 def test_each_branch_answers_as_the_compiled_tree_does(history: tuple[Instance, Rows]) -> None:
     instance, rows = history
