@@ -41,8 +41,8 @@ from kernel import clock, db, events, log
 from rules import late
 from rules.evaluation import Evaluator
 from rules.outcome import Outcome
-from telemetry import series
-from telemetry.readings import Int64s, Latest, Readings
+from telemetry import quality, series
+from telemetry.readings import Flag, Int64s, Latest, Readings
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
 
@@ -248,11 +248,15 @@ class Pipeline:
     def _evaluate(self, resolved: Resolved) -> Outcome:
         readings, chosen = resolved.readings, resolved.for_rules
         columns, text = (readings.series, readings.ts_ms, readings.value), readings.text
+        past = None
         if chosen is not None:
+            # What is sent as history is never judged as if it happened now; it is at its own time.
+            is_past = quality.has(readings.flags, Flag.HISTORICAL) & ~quality.has(readings.flags, Flag.BAD)
+            past = readings.series[is_past], readings.ts_ms[is_past]
             columns = readings.series[chosen], readings.ts_ms[chosen], readings.value[chosen]
             text = None if text is None else [text[row] for row in chosen.nonzero()[0].tolist()]
         now_ms = int(resolved.batch.received_ms.max(initial=0))
-        return self.patience.until_done(lambda: self.rules.evaluate(*columns, now_ms, text), "telemetry store")
+        return self.patience.until_done(lambda: self.rules.evaluate(*columns, now_ms, text, past), "telemetry store")
 
     def _commit(self, resolved: Resolved, outcome: Outcome, replays: Sequence[int]) -> set[int]:
         """Write what the batch changes in the database, in one transaction, or open none; return the news."""

@@ -312,7 +312,11 @@ class Engine:
         that hear silence: that nothing came was true, whatever came later.
         """
         slot = self._columns.slots_of(series)
-        young = (slot >= 0) & (ts_ms >= self._columns.series.mark_ms[slot] - limit_ms)
+        if not len(self._columns.series.id):
+            return {}, 0
+        mark_ms = self._columns.series.mark_ms[slot]
+        known = (slot >= 0) & (mark_ms != LONG_AGO)
+        young = known & (ts_ms >= mark_ms - limit_ms)
         which, at = expand(self._columns.watch_starts[slot[young]], self._columns.watch_starts[slot[young] + 1])
         owners = self._columns.watches["owner"][self._columns.watch_order[at]]
         order = np.argsort(owners, kind="stable")
@@ -328,7 +332,7 @@ class Engine:
             for owner, number, first_ms, last_ms in found
             if not self._compiled[owner].hears_silence
         }
-        return spans, int(np.count_nonzero((slot >= 0) & ~young))
+        return spans, int(np.count_nonzero(known & ~young))
 
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, after the transaction that wrote it.

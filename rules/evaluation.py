@@ -211,18 +211,29 @@ class Evaluator:
     # What happens -----------------------------------------------------------------------------------------------
 
     def evaluate(
-        self, series: Int64s, ts_ms: Int64s, value: Float64s, now_ms: int, text: Texts | None = None
+        self,
+        series: Int64s,
+        ts_ms: Int64s,
+        value: Float64s,
+        now_ms: int,
+        text: Texts | None = None,
+        past: tuple[Int64s, Int64s] | None = None,
     ) -> Outcome:
         """Evaluate a batch of readings: columns of equal length, NaN where it is a text; see ``Engine.evaluate``.
+
+        ``past``: series and times of readings that were sent as history, and are judged like late ones.
 
         Raises:
             kernel.errors.Unavailable: the store does not answer what windows hold; trying again is harmless.
         """
         outcome = self._engine.evaluate(series, ts_ms, value, now_ms, text)
-        if not outcome.late:
+        if not outcome.late and (past is None or not len(past[0])):
             return outcome
-        spans, too_late = self._engine.late(series[outcome.late_rows], ts_ms[outcome.late_rows], self._late_limit_ms)
-        self.late += outcome.late
+        late_series, late_ms = series[outcome.late_rows], ts_ms[outcome.late_rows]
+        if past is not None:
+            late_series, late_ms = np.concatenate([late_series, past[0]]), np.concatenate([late_ms, past[1]])
+        spans, too_late = self._engine.late(late_series, late_ms, self._late_limit_ms)
+        self.late += len(late_series)
         self.too_late += too_late
         return replace(outcome, late_spans={number: span for number, span in spans.items() if number in self._standing})
 

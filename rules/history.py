@@ -1,7 +1,7 @@
 """The stored readings of an asset as rules judge them: what they judged when it came, metric by metric.
 
 For backtests and late data. A metric that several devices measured one after the other is one column, each device cut
-to its binding. Bad readings and what was sent as history are left out, as they are at ingest.
+to its binding. Bad readings are left out, as they are at ingest; what was sent as history is judged at its own time.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -42,7 +42,7 @@ def samples(
     parts: dict[str, list[Samples]] = {}
     for span in spans:
         begin, end = max(start_ms, span.starts_ms), min(end_ms, span.ends_ms)
-        unused = Flag.HISTORICAL if span.metric in bad else quality.UNUSED
+        unused = Flag(0) if span.metric in bad else Flag.BAD
         parts.setdefault(span.metric, []).extend(_of_series(store, span.series, begin, end, unused))
     return {metric: Samples.joined(some) for metric, some in parts.items()}
 

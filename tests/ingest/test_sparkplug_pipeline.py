@@ -280,6 +280,22 @@ def test_a_batch_that_was_not_committed_moves_no_session(
     assert reasons(database) == []
 
 
+def test_RUL_12_what_is_sent_as_history_is_judged_at_its_own_time(
+    database: sessionmaker[Session], pipeline: Pipeline, node: EdgeNode
+) -> None:
+    pipeline.process(batch(*births(node)))
+    pipeline.process(batch(node.data(temperature(40.0, ts=NOW_MS + 60_000)), at=60))
+    old = [(10_000, 40.0), (20_000, 90.0), (30_000, 95.0), (40_000, 40.0)]
+    pipeline.process(batch(node.data(*(temperature(one, ts=NOW_MS + at, historical=True) for at, one in old))))
+    assert rows(database, Alarm) == []
+    task = pipeline.late_task(clock.now() + timedelta(minutes=1))
+    assert task is not None
+    pipeline.judge_late(pipeline.read_late(task), NOW + timedelta(seconds=61))
+    (alarm,) = rows(database, Alarm)
+    assert (alarm.is_late, alarm.is_active, alarm.count, alarm.peak_value) == (True, False, 2, 95.0)
+    assert alarm.raised_at == NOW + timedelta(seconds=20)
+
+
 def test_ING_9_history_never_becomes_the_live_value_and_raises_nothing(
     database: sessionmaker[Session], store: DuckDbStore, pipeline: Pipeline, node: EdgeNode
 ) -> None:
