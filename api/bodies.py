@@ -33,9 +33,12 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        is_form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        kind = headers.get(b"content-type", b"")
+        is_form = kind.startswith(b"multipart/form-data")
         most_mb = self.upload_mb * FILES_A_FORM if is_form else self.upload_mb
-        if scope["method"] == "PUT" and HISTORY.fullmatch(scope["path"]):
+        # A form would be gathered in memory before anybody is recognised.
+        is_plain = not kind.startswith((b"multipart/", b"application/x-www-form-urlencoded"))
+        if is_plain and scope["method"] == "PUT" and HISTORY.fullmatch(scope["path"]):
             most_mb = self.history_mb
         announced = headers.get(b"content-length", b"")
         read = int(announced) if announced.isdigit() and int(announced) > most_mb * 1_000_000 else 0

@@ -230,6 +230,21 @@ def test_a_file_that_cannot_be_read_fails_with_the_reason(client: httpx.Client, 
         assert said in found["trouble"]
 
 
+def test_only_a_history_may_be_long_and_never_as_a_form(
+    client: httpx.Client, stranger: httpx.Client, device: Device, runtime: Runtime
+) -> None:
+    made = client.post("/api/v1/telemetry/imports", json={"zone": "UTC", "device": device.key}).json()["id"]
+    place = f"/api/v1/telemetry/imports/{made}/file"
+    rows = runtime.settings.upload_max_mb * 1200
+    long = b"ts,metric,value\n" + (b"1709281500000,mode," + b"x" * 900 + b"\n") * rows
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert client.put(place, content=long, headers=form).status_code == 413
+    assert stranger.put(place, content=b"ts", headers={"Content-Type": "text/csv"}).status_code == 401
+    assert client.put(place, content=long, headers={"Content-Type": "text/csv"}).status_code == 200
+    assert ended(client, made)["report"]["readings"] == rows
+    assert client.put(place, content=b"again").status_code == 409
+
+
 def test_only_devices_within_reach_take_history_and_nobody_sees_anothers_import(
     client: httpx.Client, client_of: Any, device: Device
 ) -> None:
