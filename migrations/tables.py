@@ -5,6 +5,7 @@ import assets.models
 import ingest.models
 import kernel.models
 import maintenance.dispatch.models
+import maintenance.orders.code_tables
 import maintenance.orders.models
 import maintenance.orders.policy_tables
 import maintenance.parts.models
@@ -28,6 +29,7 @@ PACKAGES = (
     rules.trend_tables,
     ingest.models,
     maintenance.orders.models,
+    maintenance.orders.code_tables,
     maintenance.orders.policy_tables,
     maintenance.dispatch.models,
     maintenance.plans.models,

@@ -20,6 +20,7 @@ NOUNS: tuple[str, ...] = (
     "backtests",
     "broker",
     "checklists",
+    "codes",
     "commands",
     "deliveries",
     "derived",

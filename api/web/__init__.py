@@ -18,6 +18,7 @@ FEATURES: tuple[str, ...] = (
     "backtests",
     "board",
     "checklists",
+    "codes",
     "commands",
     "compare",
     "deliveries",

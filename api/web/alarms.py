@@ -17,7 +17,7 @@ from assets import measured, types
 from assets.models import Metric
 from kernel import clock, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid
-from maintenance.orders import waiting
+from maintenance.orders import dictionary, waiting
 from people import oversight, scope
 from people.scope import Viewer
 from rules import alarm_desk, alarms, sentences
@@ -79,6 +79,8 @@ def _page(
         described=described,
         why=alarm_why.of(db, viewer, found, described, request.state.language),
         sisters=alarm_desk.sisters(db, viewer, found),
+        meaning=dictionary.of_alarm(db, found),
+        alarm_code=found.type_key if found.origin == "device" and "seq" in found.evidence else None,
         twins=alarm_desk.twins(db, found),
         order=v1.orders_of(db, viewer, [found]).get(found.id),
         wait=waiting.of_alarm(db, found.id),

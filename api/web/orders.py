@@ -21,7 +21,7 @@ from assets.models import Asset
 from kernel import clock, files, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound, TooLarge, Unsupported
 from maintenance.dispatch import assign, scoring
-from maintenance.orders import authority, desk, kinds, lifecycle, timeline, urgency, worklist
+from maintenance.orders import authority, desk, dictionary, kinds, lifecycle, timeline, urgency, worklist
 from maintenance.orders.models import Entry, Order, OrderType
 from people import scope
 from people.scope import Viewer
@@ -304,6 +304,8 @@ def context_of(request: Request, db: Session, row: Order, viewer: Viewer) -> dic
         "worked": lifecycle.worked(times, now),
         "travelled": lifecycle.travelled(times),
         "siblings": [one for one in _siblings(db, row, viewer) if one.id != row.id],
+        "meaning": dictionary.of_alarm(db, row.alarm) if row.alarm else None,
+        "alarm_code": None,
         **parts.order_context(db, row, viewer),
         **checklists.order_context(db, row, viewer),
     }

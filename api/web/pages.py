@@ -34,6 +34,7 @@ RAIL = (
     ("settings", i18n.noop("Settings"), "/settings", "settings", None),
 )
 BELOW = {
+    "/alarms": ("/codes",),
     "/orders": ("/requests",),
     "/plans": ("/trends",),
     "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports", "/imports"),

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from kernel import audit, events
 from kernel.db import Json
-from maintenance.orders import desk, policies, recovery, requests, timeline, urgency, waiting
+from maintenance.orders import desk, dictionary, policies, recovery, requests, timeline, urgency, waiting
+from maintenance.orders.code_tables import AlarmCode
 from maintenance.orders.desk import Draft
 from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
 from maintenance.orders.models import Entry, Order
@@ -152,16 +153,17 @@ def _open(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> Orde
     line = chosen.line
     previous = _repaired_lately(session, alarm)
     kind = alarm.alarm_type
+    meaning = dictionary.of_alarm(session, alarm)
     order = desk.open_order(
         session,
         Draft(
             company_id=alarm.company_id,
             unit_id=alarm.unit_id,
             origin="alarm",
-            title=kind.name if kind else (alarm.message or alarm.type_key),
-            title_zh=kind.name_zh if kind else None,
+            title=_title(alarm, meaning),
+            title_zh=kind.name_zh if kind else (f"{alarm.type_key} {meaning.called('zh')}" if meaning else None),
             description=alarm.message,
-            priority=line.priority or urgency.of_severity(alarm.severity),
+            priority=line.priority or urgency.of_severity((meaning and meaning.severity) or alarm.severity),
             asset=alarm.asset,
             team_id=line.team_id,
             alarm_id=alarm.id,
@@ -172,8 +174,9 @@ def _open(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> Orde
         now=now,
     )
     order.last_seen_at = alarm.last_seen_at
-    if line.checklist_id is not None:
-        checklists.attach(session, order, line.checklist_id)
+    checklist_id = line.checklist_id or (meaning.checklist_id if meaning else None)
+    if checklist_id is not None:
+        checklists.attach(session, order, checklist_id)
     policy = policies.told(chosen, alarm)
     timeline.write(session, order, "alarm", actor="system", now=now, detail=_as_raised(alarm) | {"policy": policy})
     if previous is not None:
@@ -182,6 +185,12 @@ def _open(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> Orde
         timeline.write(session, order, "link", actor="system", now=now, detail=_link("came_back", previous))
         timeline.write(session, previous, "link", actor="system", now=now, detail=_link("did_not_hold", order))
     return order
+
+
+def _title(alarm: Alarm, meaning: AlarmCode | None) -> str:
+    if alarm.alarm_type is not None:
+        return alarm.alarm_type.name
+    return f"{alarm.type_key} {meaning.name}" if meaning else (alarm.message or alarm.type_key)
 
 
 def _join(session: Session, order: Order, alarm: Alarm, times: int, now: datetime) -> None:

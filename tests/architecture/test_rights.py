@@ -32,6 +32,7 @@ from ingest.models import RejectedMessage, WebhookSource
 from ingest.trial import Sample
 from kernel import clock, db, events, ids, postgres, settings
 from kernel.models import Delivery
+from maintenance.orders.code_tables import AlarmCode
 from maintenance.orders.events import OrderOpened
 from maintenance.parts.models import Movement
 from maintenance.plans.models import OrderChecklist
@@ -306,6 +307,13 @@ def _view(session: Session, _of: Company, owner: Account, _: Known) -> int:
     return row.id
 
 
+def _code(session: Session, of: Company, _owner: Account, _: Known) -> int:
+    row = AlarmCode(company_id=of.id, unit_id=of.id, code=f"{OUR_MARK}{ids.token(64)}", name=f"{OUR_MARK} overload")
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _export(session: Session, of: Company, owner: Account, _: Known) -> int:
     wanted = {"format": "csv", "assets": [1], "start_ms": 0, "end_ms": 1, "zone": "UTC", "metrics": []}
     row = Export(company_id=of.id, account_id=owner.id, actor=f"account:{owner.id}", state="failed", wanted=wanted,
@@ -365,6 +373,7 @@ RECORDS: Mapping[str, Record] = {
     "backtest_id": Record(_backtest, of="owner"),
     "change_id": Record(_meter_change),
     "checklist_id": Record(lambda session, of, *_: factories.checklist(session, of, HERE).id),
+    "code_id": Record(_code, of="company"),
     "command_id": Record(_command),
     "delivery_id": Record(_delivery),
     "derived_id": Record(_derived, of="company"),
