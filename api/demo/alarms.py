@@ -14,6 +14,8 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from assets.models import Asset, Device
+from maintenance.orders import dictionary
+from maintenance.orders.dictionary import Draft
 from rules import alarms
 from rules.episodes import Fault, Seen
 from rules.models import Alarm
@@ -23,6 +25,24 @@ A_DAY: Final = 7.0
 """Alarms a day over the whole company, apart from floods."""
 FLOODS: Final = ((9, 46), (31, 38), (66, 57))
 """How many days ago, and how many alarms within a quarter of an hour."""
+EXPLAINED: Final = (
+    Draft(code="E17", name="Air pressure at the inlet is too low", name_zh="进气压力过低",
+          causes="A leak, or the compressors are overloaded", causes_zh="漏气，或空压机过载",
+          remedy="Look for leaks from the branch on; check the filter regulator",
+          remedy_zh="自支管起查漏；检查过滤减压阀"),
+    Draft(code="E42", name="The drive is overloaded", name_zh="驱动过载", severity="major",
+          causes="Belt too tight, bearing dry, or one phase missing", causes_zh="皮带过紧、轴承缺油或缺相",
+          remedy="Isolate, turn by hand, measure all three phases; loosen the belt; reset the drive",
+          remedy_zh="断电隔离，手动盘车，测量三相；松开皮带；复位驱动器"),
+    Draft(code="E07", name="The filter is clogged", name_zh="滤芯堵塞", severity="warning",
+          causes="Due for a change", causes_zh="到期未更换", remedy="Change the element", remedy_zh="更换滤芯"),
+    Draft(code="E31", name="The level switch reports nothing usable", name_zh="液位开关信号异常",
+          causes="Float stuck, or a loose terminal", causes_zh="浮子卡住或端子松动",
+          remedy="Free the float, tighten the terminals", remedy_zh="清理浮子，紧固端子"),
+    Draft(code="E03", name="Somebody has pressed the emergency stop", name_zh="急停被按下", severity="critical",
+          remedy="Ask at the machine before you reset it", remedy_zh="先到现场询问，再复位"),
+)  # fmt: skip
+"""What is in the company's dictionary; E55 and E999 are not."""
 SHORTEST_S: Final = 8.0
 
 
@@ -52,6 +72,12 @@ NOW: Final = (
     ("E42", 9, 1), ("E17", 23, 4), ("E07", 2600, 1), ("E55", 41, 2), ("E31", 75, 12), ("E999", 130, 1), ("E03", 4, 1),
 )  # fmt: skip
 """Code, how many minutes ago, how often since: what stands open when a newcomer looks."""
+
+
+def explain(session: Session, company_id: int, *, now: datetime, by: str) -> None:
+    """Write the dictionary of the codes."""
+    for draft in EXPLAINED:
+        dictionary.save(session, draft, company_id=company_id, actor=by, now=now)
 
 
 def past(
@@ -131,7 +157,7 @@ def _over(
         "acknowledged_at": taken,
         "acknowledged_by": by,
         "count": 1,
-        "evidence": {},
+        "evidence": {"seq": 1},
     }
 
 
@@ -146,7 +172,9 @@ def standing(session: Session, machines: Sequence[tuple[Device, Asset]], *, now:
             device.id,
         )  # fmt: skip
         at = now - timedelta(minutes=minutes)
-        seen = Seen(fault, code.severity, began_at=at, at=at, message=code.message, times=times)
+        seen = Seen(
+            fault, code.severity, began_at=at, at=at, message=code.message, times=times, evidence={"seq": turn + 1}
+        )
         alarm_id = alarms.raise_(session, seen, now=at)
         if turn % 3 == 1:
             alarms.acknowledge(session, session.get_one(Alarm, alarm_id), by=by, now=at + timedelta(minutes=3))

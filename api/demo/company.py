@@ -92,6 +92,7 @@ def seed(runtime: Runtime, *, say: Say) -> None:
         today.work(session, built.assets, built.people, built.parts, built.places, now=now)
         say("  … what machines reported by themselves")
         boss = f"account:{built.people['dispatcher'].id}"
+        alarms.explain(session, company.id, now=now, by=boss)
         alarms.past(session, built.devices, now=now, behind=BEHIND, by=boss)
         alarms.standing(session, built.devices, now=now, by=boss)
         measured = [(device.id, asset.id, asset.type.key) for device, asset in built.devices]
