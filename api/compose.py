@@ -45,7 +45,9 @@ def sessions(settings: Settings, *, pool: int = 2) -> Iterator[sessionmaker[Sess
             db.require_durable(engine)
             run.require_current(engine)
             secret = settings_module.secret_key(settings)
-            yield db.sessions(engine, secret=secret, witness=settings.data_dir / WITNESS)
+            yield db.sessions(
+                engine, secret=secret, witness=settings.data_dir / WITNESS, outgoing=settings.outgoing_allow
+            )
         finally:
             engine.dispose()
 
@@ -60,7 +62,9 @@ def everything(settings: Settings, *, is_demo: bool = False) -> Iterator[Runtime
         db.require_durable(engine)
         run.upgrade(engine)
         secret = settings_module.secret_key(settings)
-        factory = db.sessions(engine, secret=secret, witness=settings.data_dir / WITNESS)
+        factory = db.sessions(
+            engine, secret=secret, witness=settings.data_dir / WITNESS, outgoing=settings.outgoing_allow
+        )
         store = open_store(settings.telemetry_url, settings.data_dir)
         parts.callback(store.close)
         yield Runtime(settings, engine, factory, store, secret, is_demo=is_demo)
@@ -105,4 +109,4 @@ def prepare(runtime: Runtime) -> None:
 def worker_of(factory: sessionmaker[Session]) -> Worker:
     """Return a worker with every subscription and tick of the product."""
     url = factory.kw["bind"].url.render_as_string(hide_password=False)
-    return Worker(factory, url, subscriptions.TABLE, ticks.TABLE)
+    return Worker(factory, url, subscriptions.TABLE, ticks.TABLE, outward=subscriptions.OUTWARD)

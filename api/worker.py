@@ -5,7 +5,7 @@ nothing. A notification of the outbox wakes it; it also looks by itself every se
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from kernel import clock, db, events, log
 
 LOOK_EVERY_S = 1.0
 PAUSE_S = 2.0
+OUTWARD_THREADS = 2
 STALLED = timedelta(seconds=30)
 
 
@@ -28,6 +29,14 @@ class Tick:
     name: str
     every_s: float
     run: Callable[[Session, datetime], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Whose deliveries a thread carries: those among some subscribers, or all besides some."""
+
+    among: Collection[str] | None = None
+    besides: Collection[str] = ()
 
 
 class Worker:
@@ -41,6 +50,7 @@ class Worker:
         ticks: Sequence[Tick],
         *,
         threads: int = 2,
+        outward: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
         self._url = database_url.replace("+psycopg", "", 1)
@@ -51,8 +61,11 @@ class Worker:
         self._round = 0
         self._well_at = clock.now()
         self._scheduler = BackgroundScheduler(timezone="UTC")
+        # Subscribers that wait for strangers have threads of their own: no order waits for a target that is down.
+        lanes = [Lane(besides=outward)] * threads + [Lane(among=outward)] * (OUTWARD_THREADS if outward else 0)
         self._threads = [
-            threading.Thread(target=self._deliver_for_ever, name=f"deliver-{number}") for number in range(threads)
+            threading.Thread(target=self._deliver_for_ever, args=[lane], name=f"deliver-{number}")
+            for number, lane in enumerate(lanes)
         ]
         self._threads.append(threading.Thread(target=self._listen_for_ever, name="deliver-ear", daemon=True))
 
@@ -88,7 +101,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
             log.of(__name__).warning("tick failed", tick=tick.name, error=repr(error))
 
-    def _deliver_for_ever(self) -> None:
+    def _deliver_for_ever(self, lane: Lane) -> None:
         seen = -1
         while not self._stopping.is_set():
             with self._wake:
@@ -96,13 +109,13 @@ class Worker:
                     self._wake.wait(timeout=LOOK_EVERY_S)
                 seen = self._round
             try:
-                self._deliver_all()
+                self._deliver_all(lane)
                 self._well_at = clock.now()
             except SQLAlchemyError as error:
                 log.of(__name__).warning("deliveries pause: the database does not answer", error=type(error).__name__)
                 self._stopping.wait(PAUSE_S)
 
-    def _deliver_all(self) -> None:
+    def _deliver_all(self, lane: Lane) -> None:
         """Fan out and deliver until nothing is due."""
         while not self._stopping.is_set():
             with db.transaction(self._sessions) as session:
@@ -110,7 +123,9 @@ class Worker:
             if taken:
                 self._nudge()
             delivered = 0
-            while not self._stopping.is_set() and events.deliver_one(self._sessions, self._subscriptions, clock.now()):
+            while not self._stopping.is_set() and events.deliver_one(
+                self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
+            ):
                 delivered += 1
             if not taken and not delivered:
                 return

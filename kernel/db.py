@@ -3,7 +3,7 @@
 Sessions are committed at the edge only (a request, a batch, a delivery, a tick), never inside a verb.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -81,12 +81,16 @@ def connect(url: str, *, pool: int = 12) -> Engine:
     )
 
 
-def sessions(engine: Engine, *, secret: bytes, witness: Path | None = None) -> sessionmaker[Session]:
+def sessions(
+    engine: Engine, *, secret: bytes, witness: Path | None = None, outgoing: Sequence[str] = ()
+) -> sessionmaker[Session]:
     """Return the factory of sessions; ``secret`` seals the audit entries that their transactions write.
 
-    ``witness`` is a file outside of the database in which ``audit.witness`` keeps how far the trail has come.
+    ``witness`` is a file outside of the database in which ``audit.witness`` keeps how far the trail has come;
+    ``outgoing`` are the networks that ``kernel.outgoing`` may reach although they are not public.
     """
-    return sessionmaker(engine, expire_on_commit=False, info={"secret": secret, "witness": witness})
+    info = {"secret": secret, "witness": witness, "outgoing": tuple(outgoing)}
+    return sessionmaker(engine, expire_on_commit=False, info=info)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ dies, the database frees it. What keeps failing backs off, then is *stuck*: visi
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import event, exists, insert, select, text, update
+from sqlalchemy import ColumnElement, event, exists, insert, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import db, log
@@ -22,6 +22,8 @@ from kernel.models import Delivery, Event
 
 CHANNEL = "fixwright_events"
 ATTEMPTS = 8
+PATIENT_ATTEMPTS = 30
+"""Tries of what fails because somebody else does not answer: some three hours."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)
 FAN_OUT_LIMIT = 1000
@@ -136,8 +138,18 @@ class Outcome:
     error: str | None
 
 
-def deliver_one(factory: sessionmaker[Session], subscriptions: Subscriptions, now: datetime) -> Outcome | None:
+def deliver_one(
+    factory: sessionmaker[Session],
+    subscriptions: Subscriptions,
+    now: datetime,
+    *,
+    among: Collection[str] | None = None,
+    besides: Collection[str] = (),
+) -> Outcome | None:
     """Deliver the oldest waiting event to its subscriber; return None when nothing is due.
+
+    ``among`` and ``besides`` are names of subscribers: only those, all but those. Whoever waits for strangers is
+    delivered to apart, so that no order waits behind a target that does not answer.
 
     The subscriber's changes and the mark commit together. Its failure is rolled back to a savepoint, so that the
     claim is held until the next attempt is written down and no other worker tries in between.
@@ -145,7 +157,7 @@ def deliver_one(factory: sessionmaker[Session], subscriptions: Subscriptions, no
     with factory() as session:
         delivery = session.scalars(
             select(Delivery)
-            .where(Delivery.state == "waiting", Delivery.next_at <= now)
+            .where(Delivery.state == "waiting", Delivery.next_at <= now, *_lane(among, besides))
             .order_by(Delivery.next_at, Delivery.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -171,6 +183,11 @@ def deliver_one(factory: sessionmaker[Session], subscriptions: Subscriptions, no
     return Outcome(delivery_id, subscriber, reason)
 
 
+def _lane(among: Collection[str] | None, besides: Collection[str]) -> list[ColumnElement[bool]]:
+    inside = [] if among is None else [Delivery.subscriber.in_(among)]
+    return [*inside, *([Delivery.subscriber.not_in(besides)] if besides else [])]
+
+
 def _run(session: Session, subscriptions: Subscriptions, delivery: Delivery, now: datetime) -> None:
     kinds = {kind.__name__: kind for kind in subscriptions}
     known = {name_of(one): one for all_of in subscriptions.values() for one in all_of}
@@ -191,7 +208,7 @@ def _put_off_afterwards(factory: sessionmaker[Session], delivery_id: int, error:
 def _put_off(delivery: Delivery, error: Exception, now: datetime) -> str:
     delivery.attempts += 1
     delivery.last_error = _said(error)
-    if delivery.attempts >= ATTEMPTS:
+    if delivery.attempts >= (PATIENT_ATTEMPTS if isinstance(error, Unavailable) else ATTEMPTS):
         delivery.state = "stuck"
     delivery.next_at = now + min(FIRST_PAUSE * 2 ** (delivery.attempts - 1), LONGEST_PAUSE)
     return delivery.last_error

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="Addresses whose X-Forwarded-For is believed, as a JSON list; nobody by default."
     )
+    outgoing_allow: tuple[str, ...] = Field(
+        (), description="Networks that webhooks of alarms may reach although they are not public, as a JSON list."
+    )
     session_hours: int = Field(12, ge=1, le=720, description="How long a sign-in lasts without use, in hours.")
     upload_max_mb: int = Field(12, ge=1, le=500, description="Largest accepted photo or document, in MB.")
     history_max_mb: int = Field(

@@ -12,6 +12,7 @@ import maintenance.parts.models
 import maintenance.plans.models
 import people.models
 import qr.models
+import rules.action_tables
 import rules.hold_tables
 import rules.models
 import rules.trend_tables
@@ -25,6 +26,7 @@ PACKAGES = (
     assets.models,
     assets.derived_tables,
     rules.models,
+    rules.action_tables,
     rules.hold_tables,
     rules.trend_tables,
     ingest.models,

@@ -160,3 +160,17 @@ class LimitForeseen:
 
     watch_id: int
     asset_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmActionDue:
+    """An alarm set off an action within the product."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmWebhookDue:
+    """An alarm is to be posted to an address outside."""
+
+    run_id: int

@@ -12,6 +12,7 @@ NOUNS: tuple[str, ...] = (
     "alarms_held",
     "alarms_followed",
     "alarms_acts",
+    "alarm_actions",
     "alarms",
     "applications",
     "assets",

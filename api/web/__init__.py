@@ -11,6 +11,7 @@ FEATURES: tuple[str, ...] = (
     "alarm_figures",
     "alarms_held",
     "alarms_acts",
+    "alarm_actions",
     "alarms",
     "applications",
     "asset_forms",

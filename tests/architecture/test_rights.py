@@ -357,6 +357,16 @@ def _plan(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.plan(session, of, asset, name=f"{MARK} round").id
 
 
+def _action(session: Session, _of: Company, _owner: Account, known: Known) -> int:
+    from rules.action_tables import AlarmAction
+
+    row = AlarmAction(alarm_type_id=known["rule_id"], position=1, occasion="raise", severity="info", kind="webhook",
+                      settings={"url": f"https://{MARK}.example", "key": "k"})  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """How to make what a parameter stands for, and whose it is: of a unit, of the whole company, or one's own."""
@@ -366,6 +376,7 @@ class Record:
 
 
 RECORDS: Mapping[str, Record] = {
+    "action_id": Record(_action),
     "absence_id": Record(_absence),
     "alarm_id": Record(_alarm),
     "application_id": Record(_application),
