@@ -94,8 +94,10 @@ def _page(
         severities=SEVERITIES,
         roles=named,
         role_names=dict(named),
-        people=dict(db.execute(select(Account.id, Account.name).where(Account.id.in_(accounts))).tuples().all()),
-        devices=dict(db.execute(select(Device.id, Device.key).where(Device.id.in_(devices))).tuples().all()),
+        people={
+            row.id: row.name for row in db.execute(select(Account.id, Account.name).where(Account.id.in_(accounts)))
+        },
+        devices={row.id: row.key for row in db.execute(select(Device.id, Device.key).where(Device.id.in_(devices)))},
         errors=forms.refused(request, error) if error else {},
     )
 
