@@ -62,10 +62,10 @@ def add(request: Request, db: Db, viewer: Writer, rule_id: int, form: Annotated[
     return pages.go(f"/rules/{rule_id}/actions", notice=i18n.noop("Saved. It holds for alarms from now on."))
 
 
-@router.post("/rules/{rule_id}/actions/remove")
-def remove(db: Db, viewer: Writer, rule_id: int, action: Annotated[int, Form()]) -> Response:
+@router.post("/rules/{rule_id}/actions/{action_id}/remove")
+def remove(db: Db, viewer: Writer, rule_id: int, action_id: int) -> Response:
     """Take an action away."""
-    actions.remove(db, v1_rules.mine(db, viewer, rule_id), action, actor=viewer.actor, now=clock.now())
+    actions.remove(db, v1_rules.mine(db, viewer, rule_id), action_id, actor=viewer.actor, now=clock.now())
     return pages.go(f"/rules/{rule_id}/actions", notice=i18n.noop("Taken away."))
 
 

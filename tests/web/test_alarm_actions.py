@@ -37,7 +37,7 @@ def test_RUL_17_actions_are_added_told_and_taken_away(client: httpx.Client, rule
         "settings": {"url": "https://example.com/alarms"},
     }  # fmt: skip
     assert "https://example.com/alarms" in client.get(page).text
-    assert client.post(f"{page}/remove", data={"action": told[0]["id"]}).status_code == 303
+    assert client.post(f"{page}/{told[0]['id']}/remove").status_code == 303
     assert client.delete(f"/api/v1{page}/{told[1]['id']}").status_code == 204
     assert client.delete(f"/api/v1{page}/{told[1]['id']}").status_code == 404
     assert len(client.get(f"/api/v1{page}").json()["items"]) == 2
