@@ -6,7 +6,7 @@ and ended between two assets when the person gives it up. Nothing of it touches 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import measured
+from assets.measured import Span
 from assets.models import Asset
 from kernel import audit, clock, db, log
 from kernel.db import Json
@@ -294,8 +295,11 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
         known = session.get(RuleOverride, (plans.alarm_type_id, asset_id)) if plans.alarm_type_id else None
         patch = None if known is None else known.patch
         sides = {side: _placed(session, asset_id, *plans.on(side, patch)) for side in plans.sides}
+        beyond = {} if asset is None else _beyond(session, asset, plans)
+    spans += [Span(name, one.series, 0, 0, measured.FOREVER_MS) for name, one in sorted(beyond.items())]
     samples = history.samples(store, spans, wanted.start_ms, wanted.end_ms, bad=bad)
     watched = {metric: Watched(number, hold_ms[metric]) for number, metric in enumerate(samples)}
+    watched |= {name: replace(watched[name], hold_ms=one.hold_ms) for name, one in beyond.items()}
     summaries: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for side, (definition, context, plan) in sides.items():
@@ -324,6 +328,15 @@ def _placed(
         return definition, NOWHERE, plan
     around = surroundings.read(session, [(definition, asset_id)])
     return *around.settle(definition, asset_id, measured.now_on(session, [asset_id])), None
+
+
+def _beyond(session: Session, asset: Asset, plans: _Plans) -> dict[str, Watched]:
+    """Return the series of other assets that the sides look at, as they speak now."""
+    found: dict[str, Watched] = {}
+    for definition in plans.sides.values():
+        around = surroundings.read(session, [(definition, asset.id)])
+        found |= around.beyond(definition, asset.id, asset.company_id)[0]
+    return found
 
 
 def orders(found: Sequence[Episode], order_from: str | None, window_ms: int) -> list[bool]:

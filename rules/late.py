@@ -176,7 +176,10 @@ def _spans(session: Session, rule: Standing) -> list[Span]:
         if span.ends_ms < FOREVER_MS or span.series == watched[span.metric]:
             found.setdefault(span.metric, []).append(span)
     # A device is bound when its first message has come; what it measured before that was judged as well.
-    return [replace(one, starts_ms=0) if one is some[0] else one for some in found.values() for one in some]
+    own = [replace(one, starts_ms=0) if one is some[0] else one for some in found.values() for one in some]
+    # What a rule looks at on other assets is read as it is evaluated, from the series that speaks now.
+    elsewhere = watched.keys() - {one.metric for one in own}
+    return own + [Span(name, watched[name], 0, 0, FOREVER_MS) for name in sorted(elsewhere)]
 
 
 def _occupied(session: Session, rule: Standing) -> list[Occupied]:

@@ -282,6 +282,31 @@ def test_RUL_12_a_device_that_sends_in_any_order_ends_like_one_that_sends_in_ord
     assert states == active
 
 
+def test_a_rule_that_looks_at_another_asset_is_judged_with_what_that_measured(
+    database: sessionmaker[Session], pipeline: Pipeline, works: Plant
+) -> None:
+    expression = {
+        "type": "expression",
+        "formula": "inlet.temperature - temperature > 10",
+        "assets": {"inlet": works.assets[0].code},
+    }
+    with db.transaction(database) as session:
+        draft = AlarmTypeDraft("gap", "Gap", asset_id=works.assets[1].id)
+        definition = {"schema": 1, "create": {"major": {"condition": expression}}, "clear": {"type": "automatic"}}
+        long_ago = NOW - timedelta(days=400)
+        library.add(session, draft, definition, unit=works.company, actor="account:1", now=long_ago)
+    send(pipeline, (0, 20), at=0)
+    send(pipeline, (0, 20), device="dev-1", at=0)
+    pipeline.follow_changes(clock.now())
+    send(pipeline, (100, 55), at=100)
+    send(pipeline, (110, 20), device="dev-1", at=110)
+    (alarm,) = rows(database, Alarm)
+    send(pipeline, (50, 54), at=120)
+    judge(pipeline, at=120)
+    (alarm,) = rows(database, Alarm)
+    assert (second(alarm.began_at), alarm.is_active, alarm.is_unsupported) == (50, True, False)
+
+
 @pytest.mark.usefixtures("works")
 def test_a_process_judges_what_came_late_by_itself(
     database: sessionmaker[Session], store: DuckDbStore, tmp_path: Path

@@ -283,3 +283,25 @@ def test_an_order_is_joined_while_it_is_taken_to_be_open() -> None:
     ).episodes
     assert backtests.orders(told, "major", 5 * 3_600_000) == [True, False, False, True, False, False]
     assert not any(backtests.orders(told, None, 0))
+
+
+def test_what_a_rule_looks_at_on_another_asset_is_read_too(database: sessionmaker[Session], store: DuckDbStore) -> None:
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        assets, numbers = machines(session, of, 2)
+        code = session.get_one(factories.Asset, assets[0]).code
+        expression = {
+            "type": "expression",
+            "formula": "inlet.temperature - temperature > 10",
+            "assets": {"inlet": code},
+        }
+        draft = {"schema": 1, "create": {"major": {"condition": expression}}, "clear": {"type": "automatic"}}
+        ask(session, of, assets=[assets[1]], definition=draft, start_ms=END - DAY)
+    at = [END - 3_000_000 + 60_000 * n for n in range(4)]
+    store.write(Readings.of([numbers[0]] * 4, at, [50.0, 70.0, 70.0, 50.0]))
+    store.write(Readings.of([numbers[1]] * 4, at, [50.0, 50.0, 50.0, 50.0]))
+    assert run(database, store)
+    with database() as session:
+        (alarm,) = session.scalars(select(BacktestAlarm))
+        ended = None if alarm.ended_at is None else clock.to_ms(alarm.ended_at)
+        assert (alarm.asset_id, clock.to_ms(alarm.raised_at), ended) == (assets[1], at[1], at[3])
