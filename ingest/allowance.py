@@ -7,7 +7,7 @@ Nobody is looked at while nobody can be over: what was spent is gathered, and se
 would empty the emptiest bucket. In the steady state a batch costs two additions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,6 +72,17 @@ class Buckets:
         self._floor = np.minimum(self._left.min(axis=0, initial=np.inf), _burst(self._rates(NOBODY)))
         return refused if refused.any() else None
 
+    def reconsider(self) -> None:
+        """Ask for the rates of everybody anew; of a bucket that was part empty the same part stays so."""
+        for row, sender in ((int(self._row_of[sender]), sender) for sender in np.flatnonzero(self._row_of != _UNMET)):
+            rates, before = self._rates(int(sender)), self._most[row].copy()
+            self._rate[row], self._most[row] = (rates.messages, rates.points), _burst(rates)
+            was_bounded = np.isfinite(before)
+            part = np.where(was_bounded, self._left[row] / np.where(was_bounded, before, 1.0), 1.0)
+            self._left[row] = np.where(np.isfinite(self._most[row]), self._most[row] * part, np.inf)
+        # What is gathered is settled with the next batch, under what holds from now on.
+        self._floor = np.zeros(2)
+
     def _rows(self, senders: Int64s) -> Int64s:
         if not len(senders):
             return senders
@@ -128,3 +139,10 @@ class Buckets:
 def _burst(rates: Rates) -> Float64s:
     full = [rate * rates.burst_s if rate > 0 else np.inf for rate in (rates.messages, rates.points)]
     return np.array(full, np.float64)
+
+
+def least(rates: Sequence[Rates]) -> Rates:
+    """Return rates with the smallest burst of all: what somebody who was not met yet brings at the least."""
+    full = np.array([_burst(one) for one in rates]).min(axis=0)
+    messages, points = (0.0 if np.isinf(one) else float(one) for one in full)
+    return Rates(messages, points, 1.0)

@@ -19,7 +19,15 @@ _DEVICE: Final = frozenset(
     {"DeviceRegistered", "DeviceRevoked", "DeviceBound", "DeviceUnbound", "DeviceCredentialsChanged"}
 )
 _CUTS: Final = frozenset({"DeviceRevoked", "DeviceCredentialsChanged"})
-_KINDS: Final = (*sorted(_DEVICE), "AssetChanged", "TypeChanged", "RuleSaved", "MappingChanged", "AttributeChanged")
+_TOLD_OF: Final = (
+    "AssetChanged",
+    "TypeChanged",
+    "RuleSaved",
+    "MappingChanged",
+    "AttributeChanged",
+    "IntakeLimitChanged",
+)
+_KINDS: Final = (*sorted(_DEVICE), *_TOLD_OF)
 _TOLD: Final = Event.kind.in_(_KINDS) | ((Event.kind == "AlarmCleared") & Event.actor.startswith("account:"))
 """In a flood rules end thousands of alarms; only those that people end are news to them."""
 
@@ -36,10 +44,11 @@ class Changed:
     attributes: set[tuple[str, int]] = field(default_factory=set)
     types: bool = False
     mappings: bool = False
+    limits: bool = False
 
     def __bool__(self) -> bool:
         found = self.devices or self.assets or self.alarm_types or self.cleared or self.cut or self.attributes
-        return bool(found or self.types or self.mappings)
+        return bool(found or self.types or self.mappings or self.limits)
 
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Take note of one event."""
@@ -59,6 +68,8 @@ class Changed:
             self.types = True
         elif kind == "MappingChanged":
             self.mappings = True
+        elif kind == "IntakeLimitChanged":
+            self.limits = True
         else:
             self.cleared.add(payload["alarm_id"])
 

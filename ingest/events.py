@@ -20,3 +20,11 @@ class IntakeFellBehind:
 @dataclass(frozen=True, slots=True)
 class IntakeCaughtUp:
     """Messages no longer wait too long to be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimitChanged:
+    """Somebody said how much a device, or each device on machines of a type, may send; one of the two is given."""
+
+    device_id: int | None = None
+    asset_type_id: int | None = None

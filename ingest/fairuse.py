@@ -10,9 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from ingest.allowance import Buckets, Rates
+from ingest.allowance import Buckets, Rates, least
 from ingest.decoded import Reason, Rejected
 from ingest.intake import NOBODY
+from ingest.limits import Stated
 from ingest.registry import Registry
 from ingest.rejected import Reject
 from ingest.resolve import Resolved, Resolver
@@ -55,16 +56,33 @@ class FairUse:
         self._terms = terms
         self._registry = registry
         self._resolver = resolver
-        self._device = Buckets(lambda _: terms.device)
-        self._alarms = Buckets(lambda _: terms.device)
+        self._stated = Stated()
+        self._limits_devices = terms.device.is_limited
+        self._device = Buckets(self._rates_of)
+        self._alarms = Buckets(self._rates_of)
         self._company = Buckets(lambda _: terms.company)
         self._samples: dict[int, _Sample] = {}
         self.refused = 0
         """Messages over the limit since the start."""
 
+    def _rates_of(self, device: int) -> Rates:
+        usual = self._terms.device
+        if device == NOBODY:
+            return least(self._stated.every(usual))
+        key = self._registry.key_of(device)
+        return self._stated.rates(device, None if key is None else self._registry.type_of(key), usual)
+
+    def take_up(self, stated: Stated) -> None:
+        """Follow what people have said from the next batch on; call it too when devices moved to other machines."""
+        if stated != self._stated or stated.of_type:
+            self._stated = stated
+            self._limits_devices = any(rates.is_limited for rates in stated.every(self._terms.device))
+            self._device.reconsider()
+            self._alarms.reconsider()
+
     def hold_back(self, resolved: Resolved) -> None:
         """Take what is over the limit out of a batch, and note it there as refused."""
-        if not (self._terms.device.is_limited or self._terms.company.is_limited) or not len(resolved.batch):
+        if not (self._limits_devices or self._terms.company.is_limited) or not len(resolved.batch):
             return
         now_ms = int(resolved.batch.received_ms[-1])
         bad = [(place, device) for place, one in enumerate(resolved.rejects) if (device := self._known(one))]
@@ -74,7 +92,7 @@ class FairUse:
         over = self._over(devices, points, now_ms)
         if over is not None:
             self._drop(resolved, over, lengths, bad)
-        if resolved.reports and self._terms.device.is_limited:
+        if resolved.reports and self._limits_devices:
             self._hold_back_alarms(resolved, now_ms)
 
     def _known(self, reject: Rejected) -> int:
@@ -84,7 +102,7 @@ class FairUse:
         over = None
         if not len(devices):
             return None
-        if self._terms.device.is_limited:
+        if self._limits_devices:
             over = self._device.over(devices, points, now_ms)
         if not self._terms.company.is_limited:
             return over

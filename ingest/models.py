@@ -84,6 +84,24 @@ class IntakeTotal(Row):
     rejected: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class IntakeLimit(Row):
+    """What a device, or each device on machines of a type, may send a second; 0 is no limit."""
+
+    __tablename__ = "intake_limit"
+    __table_args__ = (
+        CheckConstraint("(asset_type_id IS NULL) <> (device_id IS NULL)", name="of_one"),
+        CheckConstraint("messages >= 0 AND points >= 0", name="rates"),
+        UniqueConstraint("asset_type_id"),
+        UniqueConstraint("device_id"),
+    )
+
+    id: Mapped[Id]
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey("asset_type.id", ondelete="CASCADE"))
+    device_id: Mapped[int | None] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
+    messages: Mapped[float]
+    points: Mapped[float]
+
+
 class BrokerCount(Row):
     """How many messages a broker says it dropped since *its* start, as it was last heard."""
 

@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import command_post
-from ingest import crash, device_alarms, fairuse, newcomers, publisher, rejected, status, topics, webhooks
+from ingest import crash, device_alarms, fairuse, limits, newcomers, publisher, rejected, status, topics, webhooks
 from ingest.batch import Batch
 from ingest.books import Books
 from ingest.changes import Changed
@@ -134,6 +134,7 @@ class Pipeline:
         def read() -> None:
             with db.transaction(self._sessions) as session:
                 self._sparkplug.load(session)
+                self._fairness.take_up(limits.load(session))
                 self.rules.resume(session, self._store, now=clock.now())
 
         self.patience.until_done(self.keep_warm, "database")
@@ -413,9 +414,17 @@ class Pipeline:
                 self.rules.write(session, outcome, now=now)
         self.rules.commit(outcome)
 
+    def _take_up_limits(self) -> None:
+        """Follow what devices may send; it goes by their machines, too."""
+        with db.transaction(self._sessions) as session:
+            stated = limits.load(session)
+        self._fairness.take_up(stated)
+
     def follow_changes(self, now: datetime) -> Changed:
         """Take up what people changed; return it, so that the edge can cut connections."""
         changed = self._following.follow()
+        if changed.limits or changed.types or changed.devices or changed.assets:
+            self._take_up_limits()
         if changed:
             self.ground.unsettle()
             self.run_timers(now)

@@ -33,6 +33,7 @@ NOUNS: tuple[str, ...] = (
     "exports",
     "imports",
     "keeping",
+    "limits",
     "locations",
     "mappings",
     "meters",

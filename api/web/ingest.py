@@ -11,7 +11,7 @@ from api import paging
 from api.access import Db, needs
 from api.web import pages
 from assets.models import Device
-from ingest import ledger, workers
+from ingest import ledger, limits, workers
 from kernel import clock
 from people import scope
 from people.scope import Viewer
@@ -43,6 +43,7 @@ def overview(request: Request, db: Db, viewer: Reader, after: str | None = None)
         following=following,
         after=after,
         worst=ledger.most_rejects(db, viewer, since=since.replace(minute=0, second=0, microsecond=0), limit=WORST),
+        over=limits.over(db, viewer, since=since, limit=WORST),
         workers=workers.shown(db) if sees_all else [],
         dropped=by_hour,
         recently_dropped=[drop for drop in dropped if drop.hour > since - ledger.HOUR],

@@ -197,3 +197,25 @@ def test_the_pages_are_accessible_and_fit_their_window(
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     context.close()
+
+
+def test_ING_16_who_is_over_a_limit_is_on_the_page_and_limits_are_set_by_those_who_may(
+    client: httpx.Client,
+    client_of: ClientOf,
+    devices: dict[str, int],
+    database: sessionmaker[Session],
+    company: Company,
+) -> None:
+    where = f"/api/v1/devices/{devices['harbour']}/limit"
+    unit = company.units["harbour"].id
+    over = Reject("fw/v1/harbour-1/telemetry", b"{}", NOW, "over_limit", "over", "harbour-1", unit, times=4950)
+    with db.transaction(database) as session:
+        rejected.keep(session, [over])
+    assert "4,950" in client.get("/ingest").text
+    assert "4,950" not in client_of("administrator", "quarry").get("/ingest").text
+    assert client.get(where).json() == {"messages": None, "points": None, "usual_messages": 100, "usual_points": 5000}
+    assert client_of("technician", "harbour").put(where, json={"messages": 5, "points": 0}).status_code == 403
+    assert client_of("administrator", "quarry").put(where, json={"messages": 5, "points": 0}).status_code == 404
+    assert client.put(where, json={"messages": -5, "points": 0}).status_code == 422
+    assert client.put(where, json={"messages": 5, "points": 0}).json()["messages"] == 5
+    assert client.delete(where).json()["messages"] is None
