@@ -40,6 +40,7 @@ class Wanted:
     within: int | None = None
     device_id: int | None = None
     site_id: int | None = None
+    customer_id: int | None = None
     type_key: str | None = None
     text: str = ""
     ids: Sequence[int] | None = None
@@ -144,6 +145,8 @@ def _of_place(session: Session, viewer: Viewer, wanted: Wanted) -> Iterable[Colu
         yield Alarm.asset_id.in_(below)
     if wanted.site_id is not None:
         yield Alarm.asset_id.in_(select(Asset.id).where(Asset.site_id == wanted.site_id))
+    if wanted.customer_id is not None:
+        yield Alarm.asset_id.in_(select(Asset.id).where(Asset.customer_id == wanted.customer_id))
     if wanted.unit_id is not None:
         yield alarm_figures.within(viewer, wanted.unit_id)[-1]
 

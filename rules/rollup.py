@@ -50,6 +50,17 @@ def of_sites(session: Session, viewer: Viewer) -> dict[int, Trouble]:
     return {site_id: Trouble(SEVERITIES[rank], count) for site_id, rank, count in rows}
 
 
+def of_customers(session: Session, viewer: Viewer) -> dict[int, Trouble]:
+    """Return the trouble on the assets of each customer, as far as the viewer sees it; who has none is missing."""
+    rows = session.execute(
+        select(Asset.customer_id, func.min(RANK), func.count())
+        .join(Alarm, Alarm.asset_id == Asset.id)
+        .where(Alarm.is_active, Asset.customer_id.is_not(None), scope.visible(Alarm, viewer, "alarms.read"))
+        .group_by(Asset.customer_id)
+    )
+    return {customer_id: Trouble(SEVERITIES[rank], count) for customer_id, rank, count in rows if customer_id}
+
+
 def troubled(viewer: Viewer, severity: str | None = None) -> Select[Any]:
     """Return the select of ids of assets that have, or whose parts have, an open alarm; at least that severe."""
     spread = _spread(viewer).subquery()

@@ -131,6 +131,7 @@ class Filter(BaseModel):
     asset: int | None = Field(None, description="An asset; its parts count.")
     device: int | None = None
     site: int | None = None
+    customer: int | None = Field(None, description="On the assets of a customer.")
     type: str | None = Field(None, max_length=80, description="An alarm type's key, or a device's code.")
     subject: str | None = Field(
         None, max_length=40, description="``asset:12`` or ``device:7``; its parts do not count."
@@ -157,6 +158,7 @@ class Filter(BaseModel):
             within=self.asset,
             device_id=self.device,
             site_id=self.site,
+            customer_id=self.customer,
             type_key=self.type,
             subject=self.subject,
             parent_id=self.parent,

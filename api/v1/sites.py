@@ -1,5 +1,6 @@
 """Sites over JSON."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -14,6 +15,8 @@ from kernel import clock
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
+from rules import rollup
+from rules.rollup import Trouble
 
 router = APIRouter(prefix="/sites", tags=["sites"])
 Reader = Annotated[Viewer, needs("assets.read")]
@@ -56,6 +59,8 @@ class SiteOut(BaseModel):
     address: str
     latitude: float | None
     longitude: float | None
+    severity: str | None = Field(None, description="The worst of the open alarms on its assets.")
+    open_alarms: int = 0
 
 
 @router.get("")
@@ -66,7 +71,8 @@ def sites(
     after = paging.read(cursor, (str, int))
     rows = listing.sites(db, viewer, text=q.strip(), after=after, limit=limit + 1)
     page, following = paging.cut(rows, limit, lambda site: (site.name, site.id))
-    return paging.Page(items=[SiteOut.model_validate(site) for site in page], next=following)
+    trouble = rollup.of_sites(db, viewer)
+    return paging.Page(items=[_shown(site, trouble) for site in page], next=following)
 
 
 @router.post("", status_code=201)
@@ -81,7 +87,14 @@ def open_site(db: Db, viewer: Writer, body: SiteIn) -> SiteOut:
 @router.get("/{site_id}")
 def site(db: Db, viewer: Reader, site_id: int) -> SiteOut:
     """Return one site."""
-    return SiteOut.model_validate(scope.find(db, Site, site_id, viewer, "assets.read"))
+    return _shown(scope.find(db, Site, site_id, viewer, "assets.read"), rollup.of_sites(db, viewer))
+
+
+def _shown(site: Site, trouble: Mapping[int, Trouble]) -> SiteOut:
+    made = SiteOut.model_validate(site)
+    if site.id in trouble:
+        made.severity, made.open_alarms = trouble[site.id].severity, trouble[site.id].count
+    return made
 
 
 @router.patch("/{site_id}")
@@ -95,7 +108,7 @@ def change_site(db: Db, viewer: Writer, site_id: int, body: SiteChange) -> SiteO
 
 def change(db: Session, found: Site, body: SiteChange, viewer: Viewer) -> None:
     """Apply a partial change: what was not sent stays as it is."""
-    current = SiteOut.model_validate(found).model_dump(exclude={"id", "unit_id"})
+    current = SiteOut.model_validate(found).model_dump(exclude={"id", "unit_id", "severity", "open_alarms"})
     wanted = current | body.model_dump(exclude_unset=True)
     wanted |= {name: wanted[name] or "" for name in ("name", "zone", "address")}
     places.change_site(db, found, places.SiteDraft(**wanted), actor=viewer.actor, now=clock.now())

@@ -23,9 +23,11 @@ from kernel import clock, i18n
 from kernel.errors import FixwrightError
 from maintenance.orders.models import Order
 from people import scope, views
+from people.models import Customer
 from people.scope import Viewer
 from rules import alarm_desk, bad_actors, rollup
 from rules.models import SEVERITIES, Alarm
+from rules.rollup import Trouble
 
 router = APIRouter()
 Reader = Annotated[Viewer, needs("alarms.read")]
@@ -41,6 +43,7 @@ class Asked(BaseModel):
     state: str = "listed"
     severity: str = ""
     site: str = ""
+    customer: str = ""
     asset: str = ""
     device: str = ""
     type: str = ""
@@ -68,7 +71,7 @@ class Asked(BaseModel):
     @property
     def is_filtered(self) -> bool:
         """Whether anything is left out by choice."""
-        chosen = (self.severity, self.site, self.asset, self.device, self.type, self.ack, self.q)
+        chosen = (self.severity, self.site, self.customer, self.asset, self.device, self.type, self.ack, self.q)
         return any(chosen) or self.is_of_figure
 
     @property
@@ -98,6 +101,7 @@ class Asked(BaseModel):
             asset=forms.whole(self.asset, "asset"),
             device=forms.whole(self.device, "device"),
             site=forms.whole(self.site, "site"),
+            customer=forms.whole(self.customer, "customer"),
             type=self.type.strip()[:80] or None,
             subject=self.subject[:40] or None,
             parent=forms.whole(self.parent, "parent"),
@@ -234,6 +238,17 @@ def on_a_map(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Q
         **_head(request, db, viewer, asked),
         placed=sites,
         trouble=rollup.of_sites(db, viewer),
+        customers=_customers(db, viewer),
+    )
+
+
+def _customers(db: Session, viewer: Viewer) -> list[tuple[Customer, Trouble]]:
+    """Return the customers with open alarms within sight, the worst first."""
+    trouble = rollup.of_customers(db, viewer)
+    rows = db.scalars(select(Customer).where(Customer.id.in_(trouble), Customer.company_id == viewer.company_id)).all()
+    return sorted(
+        ((row, trouble[row.id]) for row in rows),
+        key=lambda one: (SEVERITIES.index(one[1].severity), -one[1].count, one[0].name),
     )
 
 

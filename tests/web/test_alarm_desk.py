@@ -266,6 +266,30 @@ def test_ALM_13_what_is_put_away_stands_apart_and_a_flood_is_one_row_that_leads_
     assert ids(client.get(behind[1].replace("&amp;", "&")).text) == set(children)
 
 
+def test_ALM_11_worst_and_number_are_told_of_sites_and_customers_within_sight(
+    client_of: ClientOf, company: Company, database: sessionmaker[Session]
+) -> None:
+    with db.transaction(database) as session:
+        buyer, neighbour = (factories.customer(session, company, name=name) for name in ("Lanyu", "Elbe"))
+        for where, customer, severity in (
+            ("mill", buyer, "minor"),
+            ("mill", buyer, "major"),
+            ("quarry", neighbour, "info"),
+        ):
+            machine = factories.asset(session, company, where, customer_id=customer.id)
+            factories.alarm(session, machine, severity=severity)
+    client = client_of("dispatcher", "north")
+    sites = {one["name"]: one for one in client.get("/api/v1/sites").json()["items"]}
+    assert (sites["Mill"]["severity"], sites["Mill"]["open_alarms"]) == ("major", 2)
+    assert (sites["Harbour"]["severity"], sites["Harbour"]["open_alarms"]) == (None, 0)
+    card = client.get("/alarms/map").text.partition('id="customers"')[2]
+    assert "Lanyu" in card
+    assert "Major <b" in re.sub(r"</?span>", "", card)
+    assert "Elbe" not in card
+    assert client.get(f"/alarms?customer={buyer.id}").text.count('<li class="fw-alarm ') == 2
+    assert len(client.get("/api/v1/alarms", params={"customer": neighbour.id}).json()["items"]) == 0
+
+
 # Views -------------------------------------------------------------------------------------------------------------
 
 
