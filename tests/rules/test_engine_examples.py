@@ -342,3 +342,21 @@ def test_E9_the_text_shows_the_values_and_texts_there_are() -> None:
     text = "temperature is ${temperature}, humidity is ${humidity}, mode is ${mode}"
     values = {"temperature": 50.0, "humidity": 50.0, "mode": "run"}
     assert conditions.render(text, values) == "temperature is 50, humidity is 50, mode is run"
+
+
+def test_RUL_13_E2_and_E3_come_out_the_same_with_a_restart_before_each_step() -> None:
+    def lived(
+        definition: conditions.AlarmDefinition, steps: list[tuple[str, float, float]], *, dies: bool
+    ) -> list[str]:
+        probe = Probe(definition)
+        heard = []
+        for verb, at, value in steps:
+            if dies:
+                probe.restart()
+            heard.append(str(words(probe.feed(at, value) if verb == "feed" else probe.tick(at))))
+        return heard
+
+    counted = [("feed", float(at), 50.0) for at in range(10)]
+    timed = [("feed", 0.0, 3500.0), ("tick", 3.0, 0.0), ("tick", 5.0, 0.0), ("feed", 7.0, 2000.0), ("tick", 8.0, 0.0)]
+    for definition, steps in ((IN_A_ROW, counted), (E3, [*timed, ("tick", 10.0, 0.0)])):
+        assert lived(definition, steps, dies=True) == lived(definition, steps, dies=False)
