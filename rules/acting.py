@@ -13,9 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from assets import commands
+from assets import attributes, commands
+from assets.attributes import Subject
 from assets.models import Binding, Device
-from kernel import audit, clock, events, outgoing
+from kernel import clock, events, outgoing
 from kernel.i18n import noop
 from people import notices
 from rules import actions, calling
@@ -49,12 +50,12 @@ def on_due(session: Session, event: AlarmActionDue, now: datetime) -> None:
         return
     if run.kind == "message":
         _tell(session, alarm, run, now)
-    for device in _devices(session, alarm, run.settings) if run.kind in {"command", "attribute"} else ():
-        if run.kind == "command":
-            draft = commands.Draft(run.settings["method"], run.settings["params"], "kept", expires_s=KEPT_S)
-            commands.ask(session, device, draft, actor=f"alarm:{alarm.id}", now=now)
-        else:
-            _set(session, device, run.settings["name"], run.settings["value"], f"alarm:{alarm.id}", now)
+    if run.kind == "attribute":
+        subject, said = _subject(session, alarm, run.settings), run.settings
+        attributes.put(session, subject, said["name"], said["value"], actor=f"alarm:{alarm.id}", now=now)
+    for device in _devices(session, alarm, run.settings) if run.kind == "command" else ():
+        draft = commands.Draft(run.settings["method"], run.settings["params"], "kept", expires_s=KEPT_S)
+        commands.ask(session, device, draft, actor=f"alarm:{alarm.id}", now=now)
     run.done_at = now
     session.flush()
 
@@ -166,14 +167,10 @@ def _devices(session: Session, alarm: Alarm, settings: Mapping[str, Any]) -> Seq
     ).all()
 
 
-def _set(session: Session, device: Device, name: str, value: Any, actor: str, now: datetime) -> None:  # noqa: ANN401 - any plain value
-    session.refresh(device, with_for_update={"of": Device})
-    before = device.attributes.get(name)
-    if name in device.attributes and before == value:
-        return
-    device.attributes = {**device.attributes, name: value}
-    session.flush()
-    audit.record(
-        session, "device.set_attribute", subject=f"device:{device.id}", actor=actor, at=now, before={name: before},
-        after={name: value}, company_id=device.company_id,
-    )  # fmt: skip
+def _subject(session: Session, alarm: Alarm, settings: Mapping[str, Any]) -> Subject:
+    """Return whose attribute is meant: a device that was named, else the alarm's asset, else its device."""
+    device_id = settings.get("device_id") or (alarm.device_id if alarm.asset is None else None)
+    if device_id is None and alarm.asset is not None:
+        return Subject("asset", alarm.asset.id, alarm.asset.company_id, alarm.asset.unit_id)
+    device = session.get_one(Device, device_id)
+    return Subject("device", device.id, device.company_id, device.unit_id)

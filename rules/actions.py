@@ -27,7 +27,7 @@ KINDS: Final[Mapping[str, str]] = {
     "message": noop("Message"),
     "webhook": noop("Webhook"),
     "command": noop("Command to the device"),
-    "attribute": noop("Attribute of the device"),
+    "attribute": noop("Attribute"),
 }
 OCCASIONS: Final[Mapping[str, str]] = {"raise": noop("when it is raised"), "clear": noop("when it has cleared")}
 MOST: Final = 20
@@ -39,7 +39,8 @@ class ActionDraft:
     """An action as somebody wants it. ``settings`` by kind.
 
     *message*: ``role`` or ``account_id``; *webhook*: ``url``; *command*: ``method``, ``params``; *attribute*:
-    ``name``, ``value``. The last two go to ``device_id``, or to every device of the alarm's asset.
+    ``name``, ``value``. ``device_id`` names a device; without it a command goes to every device of the alarm's asset,
+    and an attribute is the asset's own.
     """
 
     kind: str

@@ -33,7 +33,7 @@ class ActionIn(BaseModel):
     severity: Severity = Field("info", description="The least severity that sets it off.")
     settings: dict[str, Any] = Field(
         description="message: `role` or `account_id`; webhook: `url`; command: `method`, `params`; attribute: `name`,"
-        " `value`. Command and attribute: `device_id`, or null for every device of the alarm's asset."
+        " `value`. `device_id`: null sends a command to every device of the alarm's asset; an attribute is the asset's."
     )
 
 

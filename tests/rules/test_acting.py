@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import Device, DeviceCommand
+from assets.models import Attribute, DeviceCommand
 from kernel import db, events, outgoing
 from kernel.errors import Invalid, Unavailable
 from kernel.models import Delivery
@@ -189,12 +189,13 @@ def test_RUL_17_a_device_is_told_on_the_raise_and_marked_on_the_clear(
     with db.transaction(database) as session:
         command = session.scalars(select(DeviceCommand)).one()
         assert (command.device_id, command.method, command.params) == (device.id, "slow_down", {"percent": 50})
-        assert "tripped" not in session.get_one(Device, device.id).attributes
+        assert session.scalars(select(Attribute)).all() == []
         over = AlarmCleared(alarm.id)
         events.emit(session, over, subject=f"alarm:{alarm.id}", at=NOW, actor="system")
     assert deliver(database) == []
     with database() as session:
-        assert session.get_one(Device, device.id).attributes["tripped"] is False
+        mark = session.scalars(select(Attribute)).one()
+        assert (mark.level, mark.subject_id, mark.name, mark.value) == ("asset", alarm.asset_id, "tripped", False)
         assert session.scalars(select(func.count(DeviceCommand.id))).one() == 1
 
 

@@ -270,3 +270,18 @@ def test_a_change_by_somebody_else_reaches_an_open_page(client_of: ClientOf, ord
 def test_a_manager_and_a_storekeeper_have_a_first_page_too(client_of: ClientOf) -> None:
     for role in ("manager", "storekeeper", "planner", "administrator"):
         assert client_of(role, "company").get("/").status_code == 200, role
+
+
+def test_IN_9_a_report_after_the_alarm_is_offered_its_order_with_the_alarms_value(
+    client_of: ClientOf, database: sessionmaker[Session], company: Company
+) -> None:
+    with db.transaction(database) as session:
+        asset = factories.asset(session, company, "harbour")
+        alarm = factories.alarm(session, asset, type_key="overheat", value=96.5, limit=90.0)
+        order = factories.order(session, company, asset, origin="alarm", alarm_id=alarm.id, fault_key="f", phase="new")
+        report = Report(what="It smells of burning")
+        made = requests.make(session, asset, report, origin="scan", actor="customer", now=clock.now()).request.id
+    page = client_of("dispatcher", "company").get(f"/requests/{made}").text
+    assert order.number in page
+    assert "96.5" in page
+    assert 'data-live="order:' in page
