@@ -98,10 +98,12 @@ def _brought(episode: Episode, run: Run, fault: Fault, now: datetime) -> None:
     row, times = episode.row, [report.at for report in run.raised]
     episode.taken = [report.seq for report in run.raised]
     row |= {"count": len(times), "began_at": min(times), "raised_at": min(times), "last_seen_at": max(times)}
+    # Told run by run, it is no longer held as one alarm for many.
+    row |= {"count_before": 0, "recovered_at": None}
     if run.cleared is None:
         return
     ended_at = max(run.cleared.at, row["raised_at"])
     if row["is_active"]:
         episode.lines.append(Line("cleared", fault.actor, {"at": ended_at}, (AlarmCleared, {})))
-        row |= {"is_active": False, "cleared_at": now}
+        row |= {"is_active": False, "cleared_at": now, "is_chattering": False, "next_at": None}
     row["ended_at"] = ended_at
