@@ -21,7 +21,7 @@ class Computed(Values):
     ``awake_ms``: server time since when we listen, before which silence does not count (A12).
     """
 
-    __slots__ = ("_at_ms", "_awake_ms", "_fresh", "_heard", "_numbers", "_past", "_server_ms")
+    __slots__ = ("_at_ms", "_awake_ms", "_by_default", "_fresh", "_heard", "_numbers", "_past", "_server_ms")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Computed(Values):
     ) -> None:
         self._awake_ms = self._server_ms = awake_ms
         self._heard = 0
+        self._by_default: set[int] = set()
         self._at_ms = at_ms
         known = [*past, *[None] * (len(compiled.reach) - len(past))]
         self._past = [
@@ -86,6 +87,12 @@ class Computed(Values):
                 number = self._numbers[i] = self._look_up(leaf)
                 was_true = self.truths[i] is True or i in self._early
                 self._early.discard(i)
+                if self._has_default(leaf):
+                    self._by_default.add(i)
+                elif i in self._by_default:
+                    # What was true of a default says nothing about a value.
+                    self._by_default.discard(i)
+                    was_true = False
                 self.truths[i] = None if number is None else leaf.holds(number, was_true=was_true)
         self._fresh = self._heard = 0
         self._at_ms = at_ms

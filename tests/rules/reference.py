@@ -137,12 +137,15 @@ class Subject:
                     self.memory[where, number] = self.ask(leaf, was_true=False)
 
     def take(self, values: dict[str, Said], ts: int, now: int) -> None:
+        first = set(values) - set(self.values)
         for metric, value in values.items():
             self.values[metric] = Value(ts, value, now)
         for where, tree in self.trees().items():
             for number, leaf in enumerate(leaves(tree)):
                 if set(metrics_of(leaf)) & set(values):
                     was_true = self.memory.get((where, number)) is True
+                    if getattr(leaf, "default", None) is not None and leaf.metric in first:
+                        was_true = False
                     if self.speaks(leaf, ts if self.at is None else max(ts, self.at)):
                         self.memory[where, number] = self.ask(leaf, was_true=was_true)
 
