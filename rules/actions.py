@@ -26,7 +26,7 @@ from rules.models import SEVERITIES, AlarmType
 KINDS: Final[Mapping[str, str]] = {
     "message": noop("Message"),
     "webhook": noop("Webhook"),
-    "command": noop("Command to the device"),
+    "command": noop("Command"),
     "attribute": noop("Attribute"),
 }
 OCCASIONS: Final[Mapping[str, str]] = {"raise": noop("when it is raised"), "clear": noop("when it has cleared")}

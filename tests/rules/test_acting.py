@@ -140,6 +140,27 @@ def test_RUL_17_two_actions_the_first_target_down_for_ten_minutes(
     assert proof == hmac.new(key, stamp.removeprefix("t=").encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
+def test_RUL_17_what_waits_for_strangers_is_delivered_apart(database: sessionmaker[Session], acme: Company) -> None:
+    apart = {events.name_of(acting.on_webhook_due)}
+    with listening() as (port, came), database() as session:
+        account = factories.account(session, acme, "dispatcher", "company")
+        kind = factories.alarm_type(session, acme)
+        add(session, kind, "webhook", url=f"http://127.0.0.1:{port}/")
+        add(session, kind, "message", account_id=account.id)
+        raised(session, acme, kind)
+        session.commit()
+        for _round in range(2):
+            with db.transaction(database) as other:
+                events.fan_out(other, SUBSCRIPTIONS, NOW)
+            while events.deliver_one(database, SUBSCRIPTIONS, NOW, besides=apart) is not None:
+                pass
+        assert session.scalars(select(func.count(Notice.id))).one() == 1
+        assert came == []
+        while events.deliver_one(database, SUBSCRIPTIONS, NOW, among=apart) is not None:
+            pass
+        assert len(came) == 1
+
+
 def test_RUL_17_an_action_runs_once_an_alarm_however_often_it_is_announced(
     database: sessionmaker[Session], acme: Company
 ) -> None:
