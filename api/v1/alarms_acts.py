@@ -38,7 +38,7 @@ class Shelf(BaseModel):
         return now + timedelta(minutes=self.minutes) if self.minutes is not None else self.until
 
 
-class OutOfService(BaseModel):
+class TakenOut(BaseModel):
     """Why, and until when or when somebody is to look again."""
 
     reason: str = Field(max_length=500)
@@ -62,7 +62,7 @@ class SeveralShelf(Shelf, Ids):
     """Alarms to shelve together."""
 
 
-class SeveralOut(OutOfService, Ids):
+class SeveralOut(TakenOut, Ids):
     """Alarms to take out of service together."""
 
 
@@ -127,7 +127,7 @@ def unshelve(db: Db, viewer: Actor, alarm_id: int) -> v1.AlarmWhole:
 
 
 @router.post("/{alarm_id}/out-of-service")
-def take_out(db: Db, viewer: Holder, alarm_id: int, body: OutOfService) -> v1.AlarmWhole:
+def take_out(db: Db, viewer: Holder, alarm_id: int, body: TakenOut) -> v1.AlarmWhole:
     """Take an alarm out of service."""
     found = holdable(db, viewer, alarm_id)
     take_out_one(db, viewer, found, body)
@@ -200,7 +200,7 @@ def shelve_one(db: Session, viewer: Viewer, found: Alarm, shelf: Shelf) -> None:
     )  # fmt: skip
 
 
-def take_out_one(db: Session, viewer: Viewer, found: Alarm, wanted: OutOfService) -> None:
+def take_out_one(db: Session, viewer: Viewer, found: Alarm, wanted: TakenOut) -> None:
     """Take one alarm out of service."""
     attention.take_out(
         db, found, until=wanted.until, review_at=wanted.review_at, reason=wanted.reason, by=viewer.actor,

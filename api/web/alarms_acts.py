@@ -42,12 +42,12 @@ class Wanted(BaseModel):
             return acts.Shelf(reason=self.reason[:500], once=True)
         return acts.Shelf(reason=self.reason[:500], minutes=forms.whole(self.minutes, "minutes"))
 
-    def out(self) -> acts.OutOfService:
+    def out(self) -> acts.TakenOut:
         """Return the time out of service that was asked for."""
         minutes = forms.whole(self.minutes, "minutes")
         at = None if minutes is None else clock.now() + timedelta(minutes=minutes)
         is_review = self.ends == "review"
-        return acts.OutOfService(
+        return acts.TakenOut(
             reason=self.reason[:500], until=None if is_review else at, review_at=at if is_review else None
         )
 

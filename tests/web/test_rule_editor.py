@@ -145,3 +145,36 @@ def test_what_the_editor_does_not_know_is_left_as_it_is(
     after = client.get(f"/api/v1/rules/{number}/versions").json()["items"][0]["definition"]
     assert after["create"]["major"]["condition"]["type"] == "not"
     assert after["message"] == "odd"
+
+
+def test_times_silence_attributes_and_expressions_are_built_by_hand(
+    page: Page, address: str, pump: Asset, database: sessionmaker[Session]
+) -> None:
+    page.goto(f"{address}/rules/new?type={pump.type_id}")
+    page.get_by_label("Name", exact=False).first.fill("Everything")
+    page.get_by_label("Key").fill("everything")
+    page.get_by_label("Metric").first.select_option("temperature")
+    page.get_by_label("what the limit is").select_option("attribute")
+    page.locator("[data-place$='limit.attribute']").fill("max_temperature")
+    page.locator("[data-place$='limit.default']").fill("80")
+    page.get_by_role("button", name="or …").click()
+    page.locator("[data-place$='of.1.operator']").select_option("no_data")
+    page.get_by_role("button", name="+ expression").click()
+    page.get_by_label("Expression").fill("temperature - pressure > 70.0")
+    page.get_by_role("button", name="+ only at certain times").click()
+    page.locator("[data-place='clear.type']").select_option("quiet")
+    said = page.locator("#rule-trial")
+    expect(said).to_contain_text("max_temperature")
+    expect(said).to_contain_text("temperature - pressure > 70")
+    expect(said.locator(".fw-problems")).to_have_count(0)
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/rules/*")
+    with database() as session:
+        [kind] = session.scalars(select(AlarmType).where(AlarmType.key == "everything"))
+        stored = library.in_force(session, kind).definition
+    rule = stored["create"]["major"]
+    assert [one["type"] for one in rule["condition"]["of"]] == ["compare", "no_data", "expression"]
+    assert rule["schedule"]["windows"] == [{"start": "08:00", "end": "18:00", "days": [1, 2, 3, 4, 5]}]
+    assert stored["clear"] == {"type": "quiet", "seconds": 600}
+    page.goto(f"{address}/rules/{kind.id}/edit")
+    expect(page.get_by_label("Expression")).to_have_value("temperature - pressure > 70.0")

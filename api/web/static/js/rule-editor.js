@@ -3,7 +3,8 @@
 const WINDOWS = ["avg", "min", "max", "sum", "count", "stddev", "delta"];
 const DIRECTED = [">", ">=", "<", "<="];
 const SEVERITIES = ["critical", "major", "minor", "warning", "info"];
-const LEAVES = ["compare", "between", "among", "boolean", "text"];
+const LEAVES = ["compare", "between", "among", "boolean", "text", "no_data", "expression"];
+const DAYS = [1, 2, 3, 4, 5, 6, 7];
 
 const element = (tag, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
@@ -72,7 +73,7 @@ class Editor {
     const rule = this.definition.create[severity];
     const head = element("div", { className: "fw-when-head" }, element("span", { textContent: `${this.w(severity)}: ${this.w("when")}` }));
     if (Object.keys(this.definition.create).length > 1) head.append(this.button(this.w("remove"), () => { delete this.definition.create[severity]; this.changed(true); }, `${this.w("remove")}: ${this.w(severity)}`));
-    const box = element("div", { className: "fw-when" }, head, this.node(rule.condition, `create.${severity}.condition`, (next) => { rule.condition = next; }), this.length(rule, `create.${severity}.kind`));
+    const box = element("div", { className: "fw-when" }, head, this.node(rule.condition, `create.${severity}.condition`, (next) => { rule.condition = next; }), this.length(rule, `create.${severity}.kind`), this.schedule(rule, `create.${severity}.schedule`));
     box.dataset.severity = severity;
     return box;
   }
@@ -84,7 +85,7 @@ class Editor {
     const known = ["automatic", "rule", "by_hand", "quiet"].filter((one) => one === clear.type || this.words[`ends_${one}`]);
     const head = element("div", { className: "fw-when-head" }, element("span", { textContent: this.w("ends") }),
       this.choose(known.map((one) => [one, this.w(`ends_${one}`)]), clear.type, (type) => {
-        definition.clear = { automatic: () => ({ type }), by_hand: () => ({ type }), quiet: () => ({ type, minutes: 10 }), rule: () => ({ type, condition: this.fresh() }) }[type]();
+        definition.clear = { automatic: () => ({ type }), by_hand: () => ({ type }), quiet: () => ({ type, seconds: 600 }), rule: () => ({ type, condition: this.fresh() }) }[type]();
         this.changed(true);
       }, this.w("ends"), "clear.type"));
     const box = element("div", { className: "fw-when" }, head);
@@ -92,6 +93,8 @@ class Editor {
       head.append(element("span", { textContent: this.w("after_calm_of") }), this.number(clear.off_delay_s ?? 0, (value) => { if (value) clear.off_delay_s = value; else delete clear.off_delay_s; }, this.w("after_calm_of"), "clear.off_delay_s"), element("span", { textContent: this.w("s") }));
     } else if (clear.type === "rule") {
       box.append(this.node(clear.condition, "clear.condition", (next) => { clear.condition = next; }), this.length(clear, "clear.kind"));
+    } else if (clear.type === "quiet") {
+      head.append(...this.span(clear.seconds, (value) => { clear.seconds = value; }, "clear.seconds"));
     } else if (clear.type !== "by_hand") {
       box.append(this.raw(clear, "clear", (next) => { definition.clear = next; }));
     }
@@ -132,11 +135,49 @@ class Editor {
     return [number, unit];
   }
 
+  // When it is in force: windows of the week by the clock of the site.
+  schedule(rule, place) {
+    const { schedule } = rule;
+    if (!schedule) return element("div", { className: "fw-adds" }, this.button(this.w("add_times"), () => { rule.schedule = { type: "weekly", windows: [{ start: "08:00", end: "18:00", days: [1, 2, 3, 4, 5] }] }; this.changed(true); }));
+    const isPlain = schedule.type === "weekly" && !schedule.exceptions?.length && !schedule.workdays?.length && !schedule.holidays?.length;
+    const drop = () => { delete rule.schedule; this.changed(true); };
+    if (!isPlain) return this.raw(schedule, place, (next) => { rule.schedule = next; }, drop);
+    schedule.windows ??= [];
+    const rows = schedule.windows.map((window, index) => {
+      const days = window.days ?? DAYS;
+      const boxes = DAYS.map((day) => {
+        const box = element("input", { type: "checkbox", className: "form-check-input", checked: days.includes(day) });
+        box.addEventListener("change", (event) => {
+          event.stopPropagation();
+          const next = DAYS.filter((one) => (one === day ? box.checked : (window.days ?? DAYS).includes(one)));
+          if (next.length) window.days = next;
+          else box.checked = true;
+          this.write();
+        });
+        return element("label", { className: "fw-day" }, box, this.w(`day_${day}`));
+      });
+      const time = (name) => {
+        const input = element("input", { type: "time", className: "form-control fw-clock", value: window[name] });
+        input.setAttribute("aria-label", this.w(name === "start" ? "from" : "to"));
+        input.addEventListener("change", (event) => { event.stopPropagation(); if (input.value) { window[name] = input.value; this.write(); } });
+        return input;
+      };
+      return element("div", { className: "fw-ask" }, ...boxes, time("start"), element("span", { textContent: "–" }), time("end"),
+        this.button("×", () => { schedule.windows.splice(index, 1); if (schedule.windows.length) this.changed(true); else drop(); }, this.w("remove")));
+    });
+    return element("div", { className: "fw-group" }, element("span", { className: "text-secondary", textContent: this.w("only_at") }), ...rows,
+      element("div", { className: "fw-adds" }, this.button(this.w("add_window"), () => { schedule.windows.push({ start: "22:00", end: "06:00", days: [...DAYS] }); this.changed(true); })));
+  }
+
   // Conditions -----------------------------------------------------------------------------------------------------
 
   fresh() {
     const metric = this.metrics.find((one) => one.kind !== "text") ?? this.metrics[0];
     return { type: "compare", metric: metric?.key ?? "", operator: ">=", limit: 0 };
+  }
+
+  formula() {
+    return { type: "expression", formula: this.fresh().metric };
   }
 
   node(node, place, replace, remove = null) {
@@ -145,7 +186,7 @@ class Editor {
     const row = this.isKnown(node) ? this.ask(node, place, replace, remove) : this.raw(node, place, replace, remove);
     if (remove) return row;
     const join = (type) => { replace({ type, of: [node, this.fresh()] }); this.changed(true); };
-    return element("div", { className: "fw-group" }, row, element("div", { className: "fw-adds" }, this.button(this.w("and"), () => join("all")), this.button(this.w("or"), () => join("any"))));
+    return element("div", { className: "fw-group" }, row, element("div", { className: "fw-adds" }, this.button(this.w("and"), () => join("all")), this.button(this.w("or"), () => join("any")), ...(node.type === "expression" ? [] : [this.button(this.w("as_expression"), () => { replace(this.formula()); this.changed(true); })])));
   }
 
   group(group, place, replace, remove, negated = null) {
@@ -165,13 +206,16 @@ class Editor {
     const add = (made) => { group.of.push(made); this.changed(true); };
     return element("div", { className: "fw-group" }, head, ...parts, element("div", { className: "fw-adds" },
       this.button(this.w("add_condition"), () => add(this.fresh())),
+      this.button(this.w("add_expression"), () => add(this.formula())),
       this.button(this.w("add_group"), () => add({ type: group.type === "all" ? "any" : "all", of: [this.fresh(), this.fresh()] }))));
   }
 
   isKnown(node) {
     if (!LEAVES.includes(node.type)) return false;
     const { limit, view } = node;
-    const plainLimit = node.type !== "compare" || typeof limit === "number" || limit === null || (limit && typeof limit === "object" && "metric" in limit);
+    if (node.type === "expression") return !Object.keys(node.assets ?? {}).length && !Object.keys(node.constants ?? {}).length;
+    if (node.type === "no_data") return node.of === undefined || node.of === "metric";
+    const plainLimit = node.type !== "compare" || typeof limit === "number" || limit === null || typeof limit === "object";
     return plainLimit && (!view || ["previous", "difference", "rate", "window"].includes(view.type));
   }
 
@@ -179,6 +223,13 @@ class Editor {
     const metric = this.metrics.find((one) => one.key === node.metric);
     const row = element("div", { className: "fw-ask" });
     row.dataset.ask = place;
+    if (node.type === "expression") {
+      const typed = this.words_(node.formula, (value) => { node.formula = value; }, `${place}.formula`);
+      typed.classList.add("fw-formula");
+      typed.setAttribute("aria-label", this.w("expression"));
+      row.append(typed, this.button("×", remove ?? (() => { replace(this.fresh()); this.changed(true); }), this.w("remove")), element("span", { className: "text-secondary fw-formula-help", textContent: this.w("expression_help") }));
+      return row;
+    }
     const isText = node.type === "text";
     row.append(this.choose([...(metric ? [] : [[node.metric ?? "", node.metric || this.w("choose")]]), ...this.metrics.map((one) => [one.key, one.name])], node.metric ?? "", (key) => {
       const next = this.metrics.find((one) => one.key === key);
@@ -215,15 +266,16 @@ class Editor {
   }
 
   question(node, metric, place, replace) {
-    const numeric = [...DIRECTED, "=", "!="].map((one) => [one, this.w(one)]).concat([["between", this.w("between")], ["in", this.w("in")], ["not_in", this.w("not_in")]]);
+    const numeric = [...DIRECTED, "=", "!="].map((one) => [one, this.w(one)]).concat([["between", this.w("between")], ["in", this.w("in")], ["not_in", this.w("not_in")], ["no_data", this.w("no_data")]]);
     const boolean = [["true", this.w("is_true")], ["false", this.w("is_false")]];
     const textual = ["is", "is_not", "starts", "ends", "contains", "not_contains", "in", "not_in"].map((one) => [`text_${one}`, this.w(`text_${one}`)]);
     const options = node.type === "text" ? textual : metric?.kind === "state" || node.type === "boolean" ? [...boolean, ...numeric] : numeric;
-    const now = { compare: () => node.operator, between: () => "between", among: () => node.operator, boolean: () => String(node.value === (node.operator === "is")), text: () => `text_${node.operator}` }[node.type]();
+    const now = { compare: () => node.operator, between: () => "between", among: () => node.operator, boolean: () => String(node.value === (node.operator === "is")), text: () => `text_${node.operator}`, no_data: () => "no_data" }[node.type]();
     return this.choose(options, now, (next) => {
       const base = { metric: node.metric, ...(node.view ? { view: node.view } : {}) };
       const limit = typeof node.limit === "number" ? node.limit : node.low ?? node.values?.[0] ?? 0;
       if (next === "true" || next === "false") replace({ type: "boolean", metric: node.metric, operator: "is", value: next === "true" });
+      else if (next === "no_data") replace({ type: "no_data", seconds: 600, metric: node.metric });
       else if (next === "between") replace({ type: "between", ...base, low: limit, high: limit });
       else if (next === "in" || next === "not_in") replace({ type: "among", ...base, operator: next, values: [limit] });
       else if (next.startsWith("text_")) {
@@ -246,13 +298,20 @@ class Editor {
     const unit = metric?.unit ? [element("span", { className: "text-secondary", textContent: metric.unit })] : [];
     if (node.type === "text") return [node.values ? this.list(node.values, (words) => { node.values = words; }, (word) => word, `${place}.values`) : this.words_(node.value, (value) => { node.value = value; }, `${place}.value`)];
     if (node.type === "boolean") return [];
+    if (node.type === "no_data") return this.span(node.seconds, (value) => { node.seconds = value; }, `${place}.seconds`);
     if (node.type === "among") return [this.list(node.values, (values) => { node.values = values; }, Number, `${place}.values`), ...unit];
     if (node.type === "between") return [this.number(node.low, (value) => { node.low = value; }, this.w("from"), `${place}.low`), element("span", { textContent: this.w("to") }), this.number(node.high, (value) => { node.high = value; }, this.w("to"), `${place}.high`), ...unit];
-    const isOther = typeof node.limit === "object" && node.limit !== null;
-    const made = isOther
+    const mode = typeof node.limit !== "object" || node.limit === null ? "a_number" : "attribute" in node.limit ? "attribute" : "other_metric";
+    const made = mode === "attribute"
+      ? [this.words_(node.limit.attribute, (value) => { node.limit.attribute = value; }, `${place}.limit.attribute`), element("span", { textContent: this.w("else") }), this.number(node.limit.default, (value) => { node.limit.default = value; }, this.w("else"), `${place}.limit.default`)]
+      : mode === "other_metric"
       ? [this.choose(this.metrics.filter((one) => one.kind !== "text").map((one) => [one.key, one.name]), node.limit.metric, (key) => { node.limit.metric = key; this.write(); }, this.w("other_metric"), `${place}.limit.metric`), element("span", { textContent: "+" }), this.number(node.limit.plus ?? 0, (value) => { if (value) node.limit.plus = value; else delete node.limit.plus; }, this.w("plus"), `${place}.limit.plus`)]
       : [this.number(node.limit, (value) => { node.limit = value; }, this.w("limit"), `${place}.limit`)];
-    made.push(...unit, this.button(this.w(isOther ? "a_number" : "other_metric"), () => { node.limit = isOther ? 0 : { metric: this.metrics.find((one) => one.kind !== "text")?.key ?? "" }; this.changed(true); }));
+    made.push(...unit, this.choose(["a_number", "other_metric", "attribute"].map((one) => [one, this.w(one)]), mode, (next) => {
+      const number = typeof node.limit === "number" ? node.limit : node.limit?.default ?? 0;
+      node.limit = { a_number: number, other_metric: { metric: this.metrics.find((one) => one.kind !== "text")?.key ?? "" }, attribute: { attribute: "limit", default: number } }[next];
+      this.changed(true);
+    }, this.w("limit_is"), `${place}.limit.mode`));
     const band = DIRECTED.includes(node.operator) ? "deadband" : "tolerance";
     made.push(element("span", { className: "text-secondary", textContent: this.w(band) }), this.number(node[band] ?? 0, (value) => { if (value) node[band] = value; else delete node[band]; }, this.w(band), `${place}.${band}`));
     return made;
