@@ -58,10 +58,10 @@ class Filter(BaseModel):
 @router.get("")
 def listed(db: Db, viewer: Reader, wanted: Annotated[Filter, Query()]) -> paging.Page[AttributeOut]:
     """List the attributes that people gave a subject, in order of name."""
-    subject = _subject(db, viewer, wanted.level, wanted.subject_id, "assets.read")
+    whose = subject(db, viewer, wanted.level, wanted.subject_id, "assets.read")
     after = paging.read(wanted.cursor, (str,))
     name = after[0] if after else ""
-    rows = attributes.listed(db, subject.level, subject.id, after=name, limit=wanted.limit + 1)
+    rows = attributes.listed(db, whose.level, whose.id, after=name, limit=wanted.limit + 1)
     page, following = paging.cut(rows, wanted.limit, lambda row: (row.name,))
     return paging.Page(items=[AttributeOut.model_validate(row) for row in page], next=following)
 
@@ -69,11 +69,11 @@ def listed(db: Db, viewer: Reader, wanted: Annotated[Filter, Query()]) -> paging
 @router.put("", status_code=204)
 def put(db: Db, viewer: Writer, body: AttributeIn) -> None:
     """Set an attribute, or take it away; rules that ask for it are evaluated again at once."""
-    subject = _subject(db, viewer, body.level, body.subject_id, "assets.write")
-    attributes.put(db, subject, body.name, body.value, actor=viewer.actor, now=clock.now())
+    whose = subject(db, viewer, body.level, body.subject_id, "assets.write")
+    attributes.put(db, whose, body.name, body.value, actor=viewer.actor, now=clock.now())
 
 
-def _subject(db: Session, viewer: Viewer, level: str, identity: int, right: str) -> Subject:
+def subject(db: Session, viewer: Viewer, level: str, identity: int, right: str) -> Subject:
     """Return what is meant, if the viewer may see it and do this there."""
     if level == "unit":
         unit = db.scalars(

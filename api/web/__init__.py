@@ -15,6 +15,7 @@ FEATURES: tuple[str, ...] = (
     "alarms",
     "applications",
     "asset_forms",
+    "attributes",
     "audit",
     "backtests",
     "board",
