@@ -82,7 +82,8 @@ def test_batches_given_together_are_made_durable_in_their_order(database: sessio
         await asyncio.gather(*(belt(batch(n, 70 if n % 3 else 20)) for n in range(30)))
 
     asyncio.run(all_at_once())
-    assert alarms(database) == [(2, False)] * 9 + [(2, True)]
+    # What toggles so quickly is chattering: after three pairs a minute the alarm is held as one, and counts on.
+    assert alarms(database) == [(2, False)] * 3 + [(14, True)]
 
 
 def test_a_failed_batch_takes_those_behind_it_along_and_all_of_them_again_lose_nothing(

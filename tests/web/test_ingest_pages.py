@@ -131,7 +131,8 @@ def test_ING_3_the_pages_lead_from_an_hour_to_its_devices_and_to_their_rejected_
     assert "24 dropped by the broker" in page
     with counted(engine) as statements:
         of_hour = client.get("/ingest/devices", params={"hour": HOUR.isoformat()}).text
-    assert not any("count(" in statement.lower() for statement in statements)
+    # But for the bell, which stops at a hundred.
+    assert not any("count(" in statement.lower() for statement in statements if "notice" not in statement)
     assert "harbour-1" in of_hour
     assert "Unknown devices" in of_hour
     where: dict[str, Any] = {"hour": HOUR.isoformat(), "state": "all"}
