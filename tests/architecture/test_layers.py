@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_a_verb_is_called_with_the_name_of_its_module() -> None:
     assert found == []
 
 
+@cache
 def verbs(path: Path) -> set[str]:
     """Return the public functions of a module that take a session first."""
     if not path.exists():

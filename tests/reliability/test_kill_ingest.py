@@ -25,18 +25,20 @@ def _killed_at_random(process: IngestProcess, *, kills: int, longest_s: float, s
     process.start()
 
 
-def test_ING_2_D01_twenty_kills_of_ingest_under_load_lose_and_double_nothing(
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.torture)])
+def test_ING_2_D01_kills_of_ingest_under_load_lose_and_double_nothing(  # noqa: PLR0917 - fixtures
     database: sessionmaker[Session],
     database_url: str,
     broker: Mosquitto,
     works: Plant,  # noqa: ARG001 - the rows the devices stand on
     ingests: Callable[[str, str], IngestProcess],
     seed: int,
+    kills: int,
 ) -> None:
     process = ingests(database_url, broker.url)
     with under_load(database, broker, process, devices=DEVICES, every_s=2.0, alarms=0.1, seed=seed):
         process.kill()
-        _killed_at_random(process, kills=19, longest_s=1.2, seed=seed)
+        _killed_at_random(process, kills=kills - 1, longest_s=1.2, seed=seed)
 
 
 def test_D06_a_crash_at_each_named_step_of_the_path_loses_and_doubles_nothing(
