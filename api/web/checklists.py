@@ -121,8 +121,8 @@ def answer(
     # Whoever may finish the work may say what they found.
     authority.require(viewer, order, "finish", desk.path_of(session, order))
     item = next((found for found in checklists.items_of(session, order) if found["key"] == item_key), None)
-    on_phone = "/work/" in request.headers.get("referer", "")
-    back = f"/work/{order.id}#checklist" if on_phone else f"/orders/{order.id}#checklist"
+    on_phone = "/jobs/" in request.headers.get("referer", "")
+    back = f"/jobs/{order.id}#checklist" if on_phone else f"/orders/{order.id}#checklist"
     try:
         with session.begin_nested():
             kept = scan.keep_photos(session, parts, photos or [], company_id=order.company_id)

@@ -109,4 +109,4 @@ def taken(db: Session, viewer: Viewer, order_id: int) -> Response:
     except Conflict:
         db.rollback()
         return pages.go("/my", notice=i18n.noop("Somebody else was faster."), kind="warning")
-    return pages.go(f"/work/{order_id}", notice=i18n.noop("It is yours."))
+    return pages.go(f"/jobs/{order_id}", notice=i18n.noop("It is yours."))

@@ -288,5 +288,5 @@ def _refused(request: Request, order: Order, error: FixwrightError) -> Response:
 
 def _back(request: Request, order: Order) -> str:
     """Return the page of the order that the form stood on: the phone's or the desk's."""
-    on_phone = "/work/" in request.headers.get("referer", "")
-    return f"/work/{order.id}#parts" if on_phone else f"/orders/{order.id}#parts"
+    on_phone = "/jobs/" in request.headers.get("referer", "")
+    return f"/jobs/{order.id}#parts" if on_phone else f"/orders/{order.id}#parts"

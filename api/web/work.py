@@ -64,7 +64,7 @@ def position(db: Db, viewer: SignedIn, latitude: Degrees, longitude: Degrees) ->
     return Response(status_code=204)
 
 
-@router.get("/work/{order_id}")
+@router.get("/jobs/{order_id}")
 def work(request: Request, db: Db, viewer: Reader, order_id: int) -> Response:
     """Show what to do here."""
     return _work(request, db, viewer, order_id)
@@ -100,7 +100,7 @@ def _work(
     )
 
 
-@router.post("/work/{order_id}/comments")
+@router.post("/jobs/{order_id}/comments")
 def comment(request: Request, db: Db, viewer: Commenter, order_id: int, text: Annotated[str, Form()] = "") -> Response:
     """Say something about the work."""
     try:
@@ -111,10 +111,10 @@ def comment(request: Request, db: Db, viewer: Commenter, order_id: int, text: An
         return _work(
             request, db, viewer, order_id, errors=orders.said(request, error), values={"text": text}, status=422
         )
-    return pages.go(f"/work/{order_id}#timeline")
+    return pages.go(f"/jobs/{order_id}#timeline")
 
 
-@router.post("/work/{order_id}/photos")
+@router.post("/jobs/{order_id}/photos")
 def photos(
     request: Request,
     db: Db,
@@ -129,10 +129,10 @@ def photos(
     except (Invalid, TooLarge, Unsupported) as error:
         db.rollback()
         return _work(request, db, viewer, order_id, errors=orders.said(request, error), status=422)
-    return pages.go(f"/work/{order_id}", notice=i18n.noop("Photos added."))
+    return pages.go(f"/jobs/{order_id}", notice=i18n.noop("Photos added."))
 
 
-@router.post("/work/{order_id}/grab")
+@router.post("/jobs/{order_id}/grab")
 def grab(db: Db, viewer: Worker, order_id: int) -> Response:
     """Take an order from the grab pool."""
     return dispatch.taken(db, viewer, order_id)
@@ -147,10 +147,10 @@ def _step_of(verb: str) -> Callable[..., Response]:
             status = 409 if isinstance(refused, Conflict) else 422
             values, errors = {**words.model_dump(), "verb": verb}, orders.said(request, refused)
             return _work(request, db, viewer, order_id, errors=errors, values=values, status=status)
-        return pages.go("/my" if verb in LEAVING else f"/work/{order_id}", notice=orders.DONE[verb])
+        return pages.go("/my" if verb in LEAVING else f"/jobs/{order_id}", notice=orders.DONE[verb])
 
     return step
 
 
 for _verb in STEPS:
-    router.add_api_route(f"/work/{{order_id}}/{_verb}", _step_of(_verb), methods=["POST"], name=f"work_{_verb}")
+    router.add_api_route(f"/jobs/{{order_id}}/{_verb}", _step_of(_verb), methods=["POST"], name=f"work_{_verb}")

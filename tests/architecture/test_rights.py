@@ -449,7 +449,7 @@ DECIDED_WITHIN = {
     path
     for verb in ("accept", "refuse", "depart", "arrive", "start", "pause", "resume", "finish", "verify", "send_back",
                  "close", "cancel", "checklist/{item_key}", "photos", "comments")
-    for path in (f"/orders/{{order_id}}/{verb}", f"/api/v1/orders/{{order_id}}/{verb}", f"/work/{{order_id}}/{verb}")
+    for path in (f"/orders/{{order_id}}/{verb}", f"/api/v1/orders/{{order_id}}/{verb}", f"/jobs/{{order_id}}/{verb}")
 }  # fmt: skip
 """Verbs of an order whose right depends on its phase and on who has it: the verb itself says 403 to some of those
 who may see the order. ``tests/maintenance/orders`` holds the table of who may do which."""

@@ -54,7 +54,7 @@ def test_a_planner_makes_a_weekly_round_and_a_technician_answers_its_checklist(
 
     technician = enter(order["assignee"]["username"], width=360, language=language)
     plant.step(office, order["id"], "accept", "depart", "arrive", "start")
-    technician.go(f"/work/{order['id']}")
+    technician.go(f"/jobs/{order['id']}")
     checks = technician.page.get_by_role("region")
 
     def item(names: dict[str, str]) -> Locator:

@@ -57,12 +57,12 @@ def test_ALM_14_a_known_code_opens_an_order_with_its_checklist_and_remedy(
         assert (order.title, order.title_zh, order.priority) == ("E42 Drive overload", "E42 驱动过载", 1)
         assert checklists.items_of(session, order)
     technician = client_of("technician", "harbour")
-    for path in (f"/alarms/{alarm_id}", f"/orders/{order_id}", f"/work/{order_id}"):
+    for path in (f"/alarms/{alarm_id}", f"/orders/{order_id}", f"/jobs/{order_id}"):
         page = technician.get(path).text
         for words in ("What E42 means", "Drive overload", "Belt too tight", "Loosen the belt, reset the drive"):
             assert words in page, (path, words)
     technician.cookies.set("lang", "zh")
-    assert "松开皮带，复位驱动器" in technician.get(f"/work/{order_id}").text
+    assert "松开皮带，复位驱动器" in technician.get(f"/jobs/{order_id}").text
 
 
 def test_ALM_14_an_unknown_code_opens_a_plain_order_and_is_listed_until_somebody_explains_it(

@@ -61,16 +61,16 @@ def test_a_technician_works_an_order_on_the_phone(
     dispatched(database, order_id)
     assert technician.get("/").headers["location"] == "/my"
     day = technician.get("/my")
-    assert f'action="/work/{order_id}/accept"' in day.text
+    assert f'action="/jobs/{order_id}/accept"' in day.text
     for verb in ("accept", "depart", "arrive", "start"):
-        assert f"/work/{order_id}/{verb}" in technician.get(f"/work/{order_id}").text
-        assert technician.post(f"/work/{order_id}/{verb}").headers["location"] == f"/work/{order_id}"
-    refused = technician.post(f"/work/{order_id}/finish", data={"finding": "real", "resolution": "Cleaned"})
+        assert f"/jobs/{order_id}/{verb}" in technician.get(f"/jobs/{order_id}").text
+        assert technician.post(f"/jobs/{order_id}/{verb}").headers["location"] == f"/jobs/{order_id}"
+    refused = technician.post(f"/jobs/{order_id}/finish", data={"finding": "real", "resolution": "Cleaned"})
     assert refused.status_code == 422
     assert "Please say why" in refused.text
     assert "Cleaned" in refused.text, "what was typed is not lost"
     done = {"finding": "real", "resolution": "Cleaned", "reason": "Sensor broken"}
-    assert technician.post(f"/work/{order_id}/finish", data=done).headers["location"] == "/my"
+    assert technician.post(f"/jobs/{order_id}/finish", data=done).headers["location"] == "/my"
     assert phase(database, order_id) == "done"
     assert "Nothing to do right now" in technician.get("/my").text
 
@@ -79,8 +79,8 @@ def test_a_step_that_is_no_longer_possible_says_so_and_shows_how_it_stands(
     technician: httpx.Client, order_id: int, database: sessionmaker[Session]
 ) -> None:
     dispatched(database, order_id)
-    technician.post(f"/work/{order_id}/start")
-    again = technician.post(f"/work/{order_id}/accept")
+    technician.post(f"/jobs/{order_id}/start")
+    again = technician.post(f"/jobs/{order_id}/accept")
     assert again.status_code == 409
     assert "the order has moved on" in again.text
     assert phase(database, order_id) == "working"
@@ -90,18 +90,18 @@ def test_refusing_on_the_phone_needs_a_reason(
     technician: httpx.Client, order_id: int, database: sessionmaker[Session]
 ) -> None:
     dispatched(database, order_id)
-    assert technician.post(f"/work/{order_id}/refuse", data={"reason": ""}).status_code == 422
-    assert technician.post(f"/work/{order_id}/refuse", data={"reason": "Ill"}).status_code == 303
+    assert technician.post(f"/jobs/{order_id}/refuse", data={"reason": ""}).status_code == 422
+    assert technician.post(f"/jobs/{order_id}/refuse", data={"reason": "Ill"}).status_code == 303
     assert phase(database, order_id) == "new"
 
 
 def test_photos_and_notes_are_added_on_the_phone(
     technician: httpx.Client, order_id: int, database: sessionmaker[Session]
 ) -> None:
-    sent = technician.post(f"/work/{order_id}/photos", files=[("photos", ("a.png", picture(), "image/png"))])
+    sent = technician.post(f"/jobs/{order_id}/photos", files=[("photos", ("a.png", picture(), "image/png"))])
     assert sent.status_code == 303
-    assert technician.post(f"/work/{order_id}/comments", data={"text": "Bolt is loose"}).status_code == 303
-    page = technician.get(f"/work/{order_id}").text
+    assert technician.post(f"/jobs/{order_id}/comments", data={"text": "Bolt is loose"}).status_code == 303
+    page = technician.get(f"/jobs/{order_id}").text
     shown = re.search(rf'src="(/orders/{order_id}/photos/\d+\?size=thumb)"', page)
     assert shown is not None
     assert "Bolt is loose" in page
@@ -109,7 +109,7 @@ def test_photos_and_notes_are_added_on_the_phone(
     with database() as session:
         entry = session.scalars(select(Entry).where(Entry.kind == "comment")).one()
     assert technician.get(f"/orders/{order_id}/photos/{entry.id}").status_code == 404
-    bad = technician.post(f"/work/{order_id}/photos", files=[("photos", ("a.png", b"no", "image/png"))])
+    bad = technician.post(f"/jobs/{order_id}/photos", files=[("photos", ("a.png", b"no", "image/png"))])
     assert bad.status_code == 422
 
 
@@ -124,9 +124,9 @@ def test_a_position_is_kept_for_dispatch(technician: httpx.Client, database: ses
 def test_the_first_to_grab_has_it(technician: httpx.Client, order_id: int, database: sessionmaker[Session]) -> None:
     with db.transaction(database) as session:
         pool.offer(session, desk.locked(session, order_id), actor="system", now=clock.now())
-    assert f'action="/work/{order_id}/grab"' in technician.get("/my").text
-    assert technician.post(f"/work/{order_id}/grab").headers["location"] == f"/work/{order_id}"
-    assert technician.post(f"/work/{order_id}/grab").headers["location"] == "/my"
+    assert f'action="/jobs/{order_id}/grab"' in technician.get("/my").text
+    assert technician.post(f"/jobs/{order_id}/grab").headers["location"] == f"/jobs/{order_id}"
+    assert technician.post(f"/jobs/{order_id}/grab").headers["location"] == "/my"
 
 
 def test_a_dispatcher_sees_what_needs_somebody_and_why_nobody_was_sent(

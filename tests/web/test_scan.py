@@ -372,12 +372,12 @@ def test_QRC_1_four_scan_one_code_and_get_four_pages(
     assert "Send report" in public
     work = client_of("technician", "harbour").get(page).text
     assert "Change the seal" in work
-    assert f"/work/{order.id}/arrive" in work, "check in with one tap"
+    assert f"/jobs/{order.id}/arrive" in work, "check in with one tap"
     assert "Done here lately" in work
     store = client_of("storekeeper", "harbour").get(page).text
     assert "Hand out" in store
     assert "Seal 40" in store
-    assert f"/work/{order.id}/arrive" not in store
+    assert f"/jobs/{order.id}/arrive" not in store
     elsewhere = client_of("technician", "quarry").get(page).text
     assert "Send report" in elsewhere
     assert "Change the seal" not in elsewhere

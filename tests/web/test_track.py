@@ -202,7 +202,7 @@ def test_CP_2_words_and_photos_reach_the_technician(
     page = stranger.get(case.path).text
     assert "Ring at gate 3" in page
     assert len(re.findall(r'<img src="/t/', page)) == 1
-    assert "Ring at gate 3" in client_of("technician", "harbour").get(f"/work/{case.order_id}").text
+    assert "Ring at gate 3" in client_of("technician", "harbour").get(f"/jobs/{case.order_id}").text
 
 
 @pytest.mark.parametrize(
