@@ -48,6 +48,11 @@ def over_until(now_ms: int) -> int:
     return hour_of(now_ms - GRACE_MS)
 
 
+def is_anything_derived(session: Session) -> bool:
+    """Return whether there is any recipe at all."""
+    return bool(session.scalar(select(select(Derivation.metric_id).exists())))
+
+
 def mark_late(session: Session, series: Int64s, hour_ms: Int64s, now: datetime) -> None:
     """Note the hours of late readings, pairs each given once, as far as anything is derived from their series."""
     late = (

@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import measured, types
 from assets.measured import Span
 from assets.models import Asset, Export, Metric
 from assets.sheets import BUCKETS, RAW, Format, Gathering, gathering
-from kernel import audit, clock, db, log
+from kernel import audit, clock, db, jobs, log
 from kernel.errors import FixwrightError, Invalid, NotFound
 from telemetry import buckets, quality
 from telemetry.buckets import Unit
@@ -30,8 +30,6 @@ from telemetry.readings import Int64s, Readings
 from telemetry.store import TelemetryStore
 
 KEPT: Final = timedelta(days=7)
-DEAD_AFTER: Final = timedelta(minutes=2)
-"""An export whose runner has not been heard of for so long is begun again."""
 MOST_ASSETS: Final = 500
 MOST_OPEN: Final = 5
 """Exports of one person that wait or run."""
@@ -126,19 +124,10 @@ def run_next(
     """
     now = clock.now()
     with db.transaction(sessions) as session:
-        row = session.scalars(
-            select(Export)
-            .where(
-                Export.state.in_(("queued", "running")),
-                or_(Export.state == "queued", Export.beat_at < now - DEAD_AFTER),
-            )
-            .order_by(Export.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        row = jobs.take(session, Export, now)
         if row is None:
             return False
-        row.state, row.beat_at, row.percent = "running", now, 0
+        row.percent = 0
         identity, wanted = row.id, msgspec.convert(row.wanted, Wanted)
         target = path(folder, row)
     try:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.identity import Credentials
 from kernel.db import Id, Json, Name, Named, Row
+from kernel.jobs import Job
 from people.models import Customer, OrgUnit, Scoped
 from telemetry import units
 from telemetry.readings import Float64s
@@ -433,7 +434,7 @@ class LegalHold(Row):
     at: Mapped[datetime]
 
 
-class Export(Row):
+class Export(Job, Row):
     """Readings on their way into a file: what was asked for, and how far it has come."""
 
     __tablename__ = "export"
@@ -443,11 +444,9 @@ class Export(Row):
         Index("ix_export_account", "account_id", "id"),
     )
 
-    id: Mapped[Id]
     company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
     actor: Mapped[str] = mapped_column(String(80))
-    state: Mapped[str] = mapped_column(String(10))
     wanted: Mapped[Json]
     """What was asked for, as ``assets.export.Wanted`` reads it."""
     file_name: Mapped[str] = mapped_column(String(200))
@@ -458,7 +457,6 @@ class Export(Row):
     trouble: Mapped[str | None] = mapped_column(String(300))
     """Why it failed."""
     asked_at: Mapped[datetime]
-    beat_at: Mapped[datetime | None]
     """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]

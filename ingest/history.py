@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import dirty, wording
@@ -23,7 +23,7 @@ from assets.models import Asset, Binding, Device
 from ingest import csvrows
 from ingest.models import HistoryImport
 from ingest.oldrows import Chunk, Known, Report, chunks
-from kernel import audit, clock, db, events, log
+from kernel import audit, clock, db, events, jobs, log
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound
 from people import scope
 from people.models import Account
@@ -35,8 +35,6 @@ from telemetry.store import TelemetryStore
 
 KEPT: Final = timedelta(days=7)
 """How long a file waits for somebody to start its import."""
-DEAD_AFTER: Final = timedelta(minutes=2)
-"""One whose runner has not been heard of for so long is begun again."""
 MOST_OPEN: Final = 5
 """Imports of one person that are not over."""
 RIGHT: Final = "devices.write"
@@ -170,19 +168,10 @@ def run_next(
     """Try or carry out the next import that waits, or whose runner died; False when there is none."""
     now = clock.now()
     with db.transaction(sessions) as session:
-        row = session.scalars(
-            select(HistoryImport)
-            .where(
-                HistoryImport.state.in_(("queued", "running")),
-                or_(HistoryImport.state == "queued", HistoryImport.beat_at < now - DEAD_AFTER),
-            )
-            .order_by(HistoryImport.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        row = jobs.take(session, HistoryImport, now)
         if row is None:
             return False
-        row.state, row.beat_at, row.percent = "running", now, 0
+        row.percent = 0
     run = _Run(sessions, store, row, path(folder, row.id), is_stopping, pause)
     try:
         run.carry_out()

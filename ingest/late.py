@@ -37,7 +37,7 @@ class Late:
         now = clock.now()
         now_ms = clock.to_ms(now)
         over_ms = dirty.over_until(now_ms)
-        if int(readings.ts_ms.min()) >= over_ms:
+        if int(readings.ts_ms.min()) >= over_ms or not self._is_anything_derived():
             return
         late = np.flatnonzero(readings.ts_ms < over_ms)
         pairs = np.unique(np.stack([readings.series[late], readings.ts_ms[late] // HOUR_MS * HOUR_MS], axis=1), axis=0)
@@ -59,3 +59,12 @@ class Late:
         if len(self._told_ms) > _MOST:
             self._told_ms.clear()
         self._told_ms |= dict.fromkeys(fresh, now_ms)
+
+    def _is_anything_derived(self) -> bool:
+        """Ask once these readings are stored: a recipe that comes after notes all that is there, them included."""
+
+        def ask() -> bool:
+            with self._writing() as session:
+                return dirty.is_anything_derived(session)
+
+        return self._patience.until_done(ask, "database")

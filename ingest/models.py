@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from assets.models import AssetType, Device
 from kernel import clock
 from kernel.db import Id, Json, Named, Row
+from kernel.jobs import Job
 from people.models import Scoped
 
 
@@ -288,7 +289,7 @@ class WebhookSource(Scoped, Row):
     revoked_at: Mapped[datetime | None]
 
 
-class HistoryImport(Row):
+class HistoryImport(Job, Row):
     """A file of old readings on its way into the store: what it is, what was found in it, how far it has come."""
 
     __tablename__ = "history_import"
@@ -300,11 +301,9 @@ class HistoryImport(Row):
         Index("ix_history_import_account", "account_id", "id"),
     )
 
-    id: Mapped[Id]
     company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
     actor: Mapped[str] = mapped_column(String(80))
-    state: Mapped[str] = mapped_column(String(10))
     is_trial: Mapped[bool] = mapped_column(default=True)
     """Whether it is only read, to say what it would do."""
     file_name: Mapped[str] = mapped_column(String(200))
@@ -322,6 +321,5 @@ class HistoryImport(Row):
     trouble: Mapped[str | None] = mapped_column(String(300))
     """Why it failed."""
     asked_at: Mapped[datetime]
-    beat_at: Mapped[datetime | None]
     """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]

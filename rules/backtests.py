@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import measured
 from assets.measured import Span
 from assets.models import Asset
-from kernel import audit, clock, db, log
+from kernel import audit, clock, db, jobs, log
 from kernel.db import Json
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound
 from rules import compiled, conditions, history, overrides, replay, standing, surroundings
@@ -31,8 +31,6 @@ from rules.outcome import Instance, Watched
 from rules.replay import Episode
 from telemetry.store import TelemetryStore
 
-DEAD_AFTER: Final = timedelta(minutes=2)
-"""A backtest whose runner has not been heard of for so long is taken up by another."""
 KEPT: Final = timedelta(days=90)
 MOST_ASSETS: Final = 2_000
 MOST_DAYS: Final = 800
@@ -221,19 +219,9 @@ def run_next(sessions: sessionmaker[Session], store: TelemetryStore, *, is_stopp
     """
     now = clock.now()
     with db.transaction(sessions) as session:
-        row = session.scalars(
-            select(Backtest)
-            .where(
-                Backtest.state.in_(("queued", "running")),
-                or_(Backtest.state == "queued", Backtest.beat_at < now - DEAD_AFTER),
-            )
-            .order_by(Backtest.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        row = jobs.take(session, Backtest, now)
         if row is None:
             return False
-        row.state, row.beat_at = "running", now
         identity, wanted, kind = row.id, msgspec.convert(row.wanted, Wanted), row.alarm_type_id
         through = set(
             session.scalars(select(BacktestAsset.asset_id).where(BacktestAsset.backtest_id == identity).distinct())

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from assets.models import Asset, AssetType, Device
 from kernel.db import Id, Json, Named, Row
+from kernel.jobs import Job
 from people.models import Account, Scoped
 
 SEVERITIES = ("critical", "major", "minor", "warning", "info")
@@ -103,7 +104,7 @@ class LateSpan(Row):
     """When it is judged: a moment after the last of it came."""
 
 
-class Backtest(Row):
+class Backtest(Job, Row):
     """A definition on its way over stored history: what was asked for, and how far it has come."""
 
     __tablename__ = "backtest"
@@ -113,13 +114,11 @@ class Backtest(Row):
         Index("ix_backtest_account", "account_id", "id"),
     )
 
-    id: Mapped[Id]
     company_id: Mapped[int] = mapped_column(ForeignKey("org_unit.id"))
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
     actor: Mapped[str] = mapped_column(String(80))
     alarm_type_id: Mapped[int | None] = mapped_column(ForeignKey("alarm_type.id"))
     name: Mapped[str] = mapped_column(String(200))
-    state: Mapped[str] = mapped_column(String(10))
     wanted: Mapped[Json]
     """What was asked for, as ``rules.backtests.Wanted`` reads it."""
     assets: Mapped[int]
@@ -127,7 +126,6 @@ class Backtest(Row):
     """Assets that are through."""
     trouble: Mapped[str | None] = mapped_column(String(300))
     asked_at: Mapped[datetime]
-    beat_at: Mapped[datetime | None]
     """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]
 

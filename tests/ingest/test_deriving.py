@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import derivations, devices, dirty, measured, meters
@@ -33,6 +33,7 @@ from telemetry.readings import Readings
 from telemetry.retention import HOUR_MS
 from tests import plant
 from tests.plant import Plant
+from tests.web.test_machines import counted
 
 NOW = datetime(2026, 11, 20, 12, 10, tzinfo=UTC)
 MINUTE = 60_000
@@ -297,6 +298,22 @@ def test_late_messages_are_noted_before_they_are_acknowledged_and_live_ones_are_
     assert world.notes() == 0
     pipeline.process(Batch.of([said(3 * HOUR_MS, 1), said(3 * HOUR_MS + 1, 1)]))
     assert world.notes() in {1, 2}
+
+
+def test_where_nothing_is_derived_late_messages_cost_one_question_a_batch(world: World, engine: Engine) -> None:
+    pipeline = Pipeline(world.sessions, world.store)
+    pipeline.load()
+    now_ms = clock.now_ms()
+    late = [
+        ("fw/v1/dev-0/telemetry", json.dumps({"ts": now_ms - age * HOUR_MS, "values": {"raw": age}}).encode())
+        for age in range(3, 40)
+    ]
+    with counted(engine) as statements:
+        pipeline.process(Batch.of(late))
+    assert sum("derivation" in statement for statement in statements) == 1
+    assert not any("dirty_span" in statement for statement in statements)
+    world.add(COUNTED)
+    assert world.notes() == 1, "what came before is noted with the recipe"
 
 
 def test_a_device_that_sends_what_is_worked_out_is_set_aside(world: World) -> None:
