@@ -29,6 +29,7 @@ class Late:
         self._writing = writing
         self._patience = patience
         self._told_ms: dict[tuple[int, int], int] = {}
+        self._nothing_until_ms = 0
 
     def tell(self, readings: Readings) -> None:
         """Note the hours that were over before these readings, which are stored, came."""
@@ -37,7 +38,7 @@ class Late:
         now = clock.now()
         now_ms = clock.to_ms(now)
         over_ms = dirty.over_until(now_ms)
-        if int(readings.ts_ms.min()) >= over_ms or not self._is_anything_derived():
+        if int(readings.ts_ms.min()) >= over_ms or not self._is_anything_derived(now_ms):
             return
         late = np.flatnonzero(readings.ts_ms < over_ms)
         pairs = np.unique(np.stack([readings.series[late], readings.ts_ms[late] // HOUR_MS * HOUR_MS], axis=1), axis=0)
@@ -60,11 +61,20 @@ class Late:
             self._told_ms.clear()
         self._told_ms |= dict.fromkeys(fresh, now_ms)
 
-    def _is_anything_derived(self) -> bool:
-        """Ask once these readings are stored: a recipe that comes after notes all that is there, them included."""
+    def _is_anything_derived(self, now_ms: int) -> bool:
+        """Ask once these readings are stored; that there is no recipe stands as long as a note does.
+
+        A recipe that comes meanwhile notes all there is. That note is taken up later than readings are stored which
+        this answer left out, so they are in what is worked out.
+        """
+        if now_ms < self._nothing_until_ms:
+            return False
 
         def ask() -> bool:
             with self._writing() as session:
                 return dirty.is_anything_derived(session)
 
-        return self._patience.until_done(ask, "database")
+        if self._patience.until_done(ask, "database"):
+            return True
+        self._nothing_until_ms = now_ms + _STANDS // timedelta(milliseconds=1)
+        return False
