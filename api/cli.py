@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -34,11 +35,20 @@ app.add_typer(audit_commands, name="audit")
 
 def main() -> None:
     """Run the command line; what the user can mend is said in one line and exit code 2."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         app()
     except FixwrightError as error:
         sys.stderr.write(f"fixwright: {error}\n")
         raise SystemExit(2) from None
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End a command early but in order: what it has started is stopped, the database too, however often it is asked."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _settings(**overrides: object) -> Settings:

@@ -4,6 +4,7 @@ Addresses are claimed before anything slow begins, so that one in use is said at
 """
 
 import errno
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -40,6 +41,10 @@ def serve(runtime: Runtime, listening: socket.socket) -> None:
         timeout_graceful_shutdown=GRACE_S,
         proxy_headers=False,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn hears them while it serves, and raises them again at its end, when the other parts are still to be
+        # stopped: then they have been heard.
+        signal.signal(number, signal.SIG_IGN)
     _Server(config).run(sockets=[listening])
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,17 @@ class Product:
 
     def interrupt(self) -> int:
         """Press Ctrl-C; return the exit code when everything has ended, within a generous deadline."""
+        # A terminal sends the signal to the whole foreground group, not to the first process of it alone.
+        return self._stop(lambda group: os.killpg(group, signal.SIGINT))
+
+    def terminate(self, *, times: int = 1) -> int:
+        """Ask it to end as a service manager does, more than once if need be; return the exit code."""
+        return self._stop(lambda pid: [os.kill(pid, signal.SIGTERM) for _ in range(times)])
+
+    def _stop(self, ask: Callable[[int], object]) -> int:
         assert self.process is not None
         self.remember()
-        # A terminal sends the signal to the whole foreground group, not to the first process of it alone.
-        os.killpg(self.process.pid, signal.SIGINT)
+        ask(self.process.pid)
         code = self.process.wait(END_S)
         self.process = None
         until(lambda: not self.living(), timeout_s=END_S, what=f"no process is left of {self.folder}")

@@ -109,8 +109,12 @@ def test_a_killed_process_is_followed_by_one_that_finds_every_reading_and_order(
         newest = {(one["asset_id"], one["metric"]): one["ts"] for one in pages_of(client, "/telemetry/latest")}
         assert all(newest[key] >= at for key, at in readings.items())
         assert client.get("/telemetry/range", params=asked).raise_for_status().json() == curve
-    product.interrupt()
-    assert product.living() == []
+
+
+def test_a_service_manager_that_asks_twice_gets_everything_stopped_and_the_code_of_success(product: Product) -> None:
+    product.start()
+    assert product.terminate(times=2) == 0
+    assert product.living() == [], "the database too"
 
 
 def test_a_second_process_on_the_same_folder_is_refused_in_one_line(product: Product) -> None:
