@@ -50,7 +50,9 @@ bench: $(DEV) $(VENDOR) ## measure: one table of figures and ratios, and the sam
 	@$(BIN)/python -m bench $(ARGS)
 
 torture: $(DEV) $(VENDOR) ## the slow destructive tests: kills, floods, full disks (seed printed)
-	@$(BIN)/python -m pytest -q -m torture $(ARGS)
+	@seed=$${FIXWRIGHT_TEST_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "the same again: make torture FIXWRIGHT_TEST_SEED=$$seed"; \
+	FIXWRIGHT_TEST_SEED=$$seed $(BIN)/python -m pytest -q -m torture $(ARGS)
 
 docs: $(DEV) ## write the reference pages (settings, commands, events, API) from the code
 	@$(BIN)/python -m docs.reference $(ARGS)
