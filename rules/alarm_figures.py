@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from people import scope
@@ -55,6 +55,8 @@ class Actor:
     """The latest of them."""
     count: int
     percent: float
+    is_chattering: bool
+    """Whether it was held as one for coming and going, so that ``count`` says far too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def measure(session: Session, viewer: Viewer, start: datetime, end: datetime, *,
         everything.update(counts)
     load = _load(everything, start, end)
     desks = [(unit, _load(counts, start, end)) for unit, counts in by_unit.items()]
-    top = _top(session, period, load.announced)
+    top = _top(session, period, bad_actors.held_as_one(start, end), load.announced)
     return Figures(
         start=start,
         end=end,
@@ -173,16 +175,24 @@ def _load(counts: Mapping[int, int], start: datetime, end: datetime) -> Load:
     )
 
 
-def _top(session: Session, period: Sequence[ColumnElement[bool]], announced: int) -> list[Actor]:
+def _top(
+    session: Session, period: Sequence[ColumnElement[bool]], held: ColumnElement[bool], announced: int
+) -> list[Actor]:
+    """Return what came most often; what was held as one for chattering comes first, whatever was counted of it."""
     number = func.count()
+    fault = (Alarm.subject, Alarm.type_key)
+    chatters = func.bool_or(tuple_(*fault).in_(select(*fault).where(held)))
     rows = session.execute(
-        select(Alarm.subject, Alarm.type_key, func.max(Alarm.id), number)
+        select(*fault, func.max(Alarm.id), number, chatters)
         .where(*period)
-        .group_by(Alarm.subject, Alarm.type_key)
-        .order_by(number.desc(), Alarm.subject, Alarm.type_key)
+        .group_by(*fault)
+        .order_by(chatters.desc(), number.desc(), *fault)
         .limit(TOP)
     )
-    return [Actor(subject, key, latest, count, _percent(count, announced)) for subject, key, latest, count in rows]
+    return [
+        Actor(subject, key, latest, count, _percent(count, announced), is_chattering)
+        for subject, key, latest, count, is_chattering in rows
+    ]
 
 
 def _count(session: Session, *conditions: ColumnElement[bool]) -> int:

@@ -36,10 +36,15 @@ def chattering(start: datetime, end: datetime) -> ColumnElement[bool]:
     Those that were flagged so when their fault was raised for the third time, and stood as one from then on; and
     those with which three raise-clear pairs fell within a minute.
     """
+    return or_(Alarm.id.in_(_third_in_a_minute(start, end)), held_as_one(start))
+
+
+def held_as_one(start: datetime, end: datetime | None = None) -> ColumnElement[bool]:
+    """Return the condition of alarms that were flagged in a period for coming and going, and stood as one from then."""
     flagged = select(AlarmEntry.alarm_id).where(
         AlarmEntry.kind == FLAGGED, AlarmEntry.at >= start, AlarmEntry.detail["flag"].astext == "chattering"
     )
-    return or_(Alarm.id.in_(_third_in_a_minute(start, end)), Alarm.id.in_(flagged))
+    return Alarm.id.in_(flagged if end is None else flagged.where(AlarmEntry.at < end))
 
 
 def _third_in_a_minute(start: datetime, end: datetime) -> Select[int]:

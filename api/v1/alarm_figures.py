@@ -59,6 +59,7 @@ class ActorOut(BaseModel):
     alarm_id: int
     count: int
     percent: float
+    chattering: bool = Field(description="Held as one for coming and going: it came far oftener than was counted.")
 
 
 class FiguresOut(LoadOut):
@@ -67,7 +68,7 @@ class FiguresOut(LoadOut):
     from_: datetime = Field(serialization_alias="from")
     to: datetime
     desks: list[DeskOut]
-    top: list[ActorOut] = Field(description="The ten that came most often.")
+    top: list[ActorOut] = Field(description="The ten that came most often, those that chatter first.")
     top_percent: float
     severities: dict[str, int]
     priorities: dict[str, float] = Field(description="Per cent high (critical), medium (major) and low (the rest).")
@@ -155,7 +156,12 @@ def shown(found: Figures) -> FiguresOut:
         desks=[DeskOut(unit_id=unit, **_load(found, load)) for unit, load in found.desks],
         top=[
             ActorOut(
-                subject=one.subject, type=one.type_key, alarm_id=one.alarm_id, count=one.count, percent=one.percent
+                subject=one.subject,
+                type=one.type_key,
+                alarm_id=one.alarm_id,
+                count=one.count,
+                percent=one.percent,
+                chattering=one.is_chattering,
             )
             for one in found.top
         ],

@@ -35,6 +35,7 @@ class Shown:
     alarm: Alarm
     count: int
     percent: float
+    is_chattering: bool
 
 
 @router.get("/alarms/figures")
@@ -80,7 +81,7 @@ def _named(db: Session, found: Figures) -> Sequence[Shown]:
         .options(joinedload(Alarm.asset), joinedload(Alarm.device), joinedload(Alarm.alarm_type))
     )
     by_id = {row.id: row for row in rows}
-    return [Shown(by_id[one.alarm_id], one.count, one.percent) for one in found.top]
+    return [Shown(by_id[one.alarm_id], one.count, one.percent, one.is_chattering) for one in found.top]
 
 
 def _trend(db: Session, viewer: Viewer, found: Figures, unit: int | None) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from people.scope import Viewer
 from rules import alarm_desk, alarm_figures
 from rules.alarm_desk import Wanted
 from rules.alarm_figures import Figures
-from rules.models import SEVERITIES, Alarm
+from rules.models import SEVERITIES, Alarm, AlarmEntry
 from tests import factories
 from tests.factories import NOW, Company
 
@@ -178,3 +178,25 @@ def test_ALM_13_a_unit_alone_is_a_desk_and_an_empty_period_has_no_figures(
 
 def _without_desks(found: Figures) -> tuple[Any, ...]:
     return found.load, found.top, found.severities, found.fleeting, found.stale, found.chattering, found.reaction
+
+
+def test_ALM_8_what_was_held_as_one_for_chattering_is_named_first_whatever_was_counted_of_it(session: Session) -> None:
+    company = factories.company(session)
+    honest, undecided = (factories.asset(session, company) for _ in range(2))
+    for minute in range(5):
+        at = NOW - timedelta(minutes=60 - minute)
+        factories.alarm(session, honest, type_key="E1", raised_at=at, detected_at=at, announced_at=at, is_active=False)
+    at = NOW - timedelta(minutes=90)
+    told = factories.alarm(
+        session, undecided, type_key="E1", raised_at=at, detected_at=at, announced_at=at, is_active=False
+    )
+    held = factories.alarm(session, undecided, type_key="E1", raised_at=at, detected_at=at, is_chattering=True)
+    session.add(AlarmEntry(alarm_id=held.id, at=at, actor="system", kind="flagged", detail={"flag": "chattering"}))
+    session.flush()
+    week = alarm_figures.measure(session, scope.operator(company.units["company"]), *alarm_figures.last(7, NOW))
+    assert [(one.subject, one.count, one.is_chattering) for one in week.top] == [
+        (told.subject, 1, True),
+        (f"asset:{honest.id}", 5, False),
+    ]
+    before = alarm_figures.measure(session, scope.operator(company.units["company"]), NOW - timedelta(minutes=61), NOW)
+    assert [one.is_chattering for one in before.top] == [False], "of another period"
