@@ -3,20 +3,30 @@
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import db, postgres
+from api import access
+from api.app import create
+from api.runtime import Runtime
+from kernel import clock, db, postgres, settings
 from migrations import run
+from telemetry.store import open_store
+from tests import factories
 from tests.conftest import SECRET
 from tests.mosquitto import Mosquitto
 from tests.reliability import judge
 from tests.reliability.conftest import IngestProcess, build_plant
 from tests.reliability.fleet import Fleet
+from tests.serving import served
 from tests.waiting import until
+
+READ = ("/", "/alarms", "/assets", "/alarms/figures", "/api/v1/alarms", "/api/v1/orders", "/health/ready")
 
 
 class Server:
@@ -116,3 +126,34 @@ def test_D03_at_full_length(
     process = ingests(server.url, broker.url)
     _survives(server, process, database, fleet, downs=[chance.uniform(1, 15) for _ in range(10)])
     database.kw["bind"].dispose()
+
+
+def test_D03_while_the_database_is_away_pages_and_api_say_when_to_come_back_and_nothing_else(
+    server: Server, tmp_path: Path
+) -> None:
+    engine = db.connect(server.url)
+    run.upgrade(engine)
+    database = db.sessions(engine, secret=SECRET)
+    with db.transaction(database) as session:
+        account = factories.account(session, factories.company(session), "administrator", "company")
+        secret, _ = factories.sign_in(session, account, now=clock.now())
+    with closing(open_store(None, tmp_path)) as store:
+        runtime = Runtime(
+            settings=settings.load(data_dir=tmp_path), engine=engine, sessions=database, store=store, secret=SECRET
+        )
+        with served(create(runtime)) as address, httpx.Client(base_url=address, timeout=60) as client:
+            client.cookies.set(access.COOKIE, secret)
+            assert [client.get(path).status_code for path in READ] == [200] * len(READ)
+            server.kill()
+            for answer in (
+                *(client.get(path) for path in READ),
+                client.post("/login", data={"username": "anybody", "password": "wrong password"}),
+            ):
+                assert answer.status_code == 503, answer.request.url
+                assert int(answer.headers["Retry-After"]) > 0
+                for trace in ("Traceback", "psycopg", "sqlalchemy", str(tmp_path)):
+                    assert trace not in answer.text
+            server.start()
+            until(lambda: client.get("/health/ready").status_code == 200, timeout_s=5, what="it is healthy again")
+            assert [client.get(path).status_code for path in READ] == [200] * len(READ)
+    engine.dispose()
