@@ -45,7 +45,7 @@ STEPS = {
     "cancel": "End an order that is not needed, with a reason that its reporter reads.",
 }
 """Verb → what it does, as the documentation says it."""
-Sort = Literal["-id", "priority", "due", "-finished"]
+Sort = Literal["-id", "priority", "-priority", "due", "-due", "-finished"]
 MOST_PHOTOS = 6
 
 

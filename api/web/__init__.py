@@ -30,6 +30,7 @@ FEATURES: tuple[str, ...] = (
     "dispatch",
     "ingest",
     "exports",
+    "homescreen",
     "imports",
     "keeping",
     "labels",

@@ -20,14 +20,18 @@ from people import scope
 from people.scope import Viewer
 
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Where orders without a due date stand in a list by due date."""
+"""Where orders without a due date stand in a list by due date, the soonest first."""
+ALWAYS: Final = datetime(1, 1, 2, tzinfo=UTC)
+"""Where they stand in a list with the latest first: at its end too."""
 SORTS: Final[Mapping[str, tuple[type, ...]]] = {
     "-id": (int,),
     "priority": (int, int),
+    "-priority": (int, int),
     "due": (datetime, int),
+    "-due": (datetime, int),
     "-finished": (datetime, int),
 }
-"""Sort → the kinds of its key: newest first, most urgent first, due soonest first, finished last."""
+"""Sort → the kinds of its key: newest, most and least urgent, due soonest and latest, finished last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,24 +71,23 @@ def listed(
     if sort not in SORTS:
         raise Invalid("Orders cannot be sorted by this.", field="sort")
     query = _narrowed(viewer, wanted, now)
-    due = func.coalesce(Order.due_at, NEVER)
-    finished = func.coalesce(Order.finished_at, Order.created_at)
-    match sort:
-        case "-id":
-            query = query.order_by(Order.id.desc())
-            later = Order.id < after[0] if after else None
-        case "priority":
-            query = query.order_by(Order.priority, Order.id)
-            later = tuple_(Order.priority, Order.id) > after if after else None
-        case "due":
-            query = query.order_by(due, Order.id)
-            later = tuple_(due, Order.id) > after if after else None
-        case _:
-            query = query.order_by(finished.desc(), Order.id.desc())
-            later = tuple_(finished, Order.id) < after if after else None
-    if later is not None:
-        query = query.where(later)
+    keys = _columns(sort)
+    falls = sort.startswith("-")
+    query = query.order_by(*(key.desc() if falls else key for key in keys))
+    if after:
+        query = query.where(tuple_(*keys) < after if falls else tuple_(*keys) > after)
     return session.scalars(query.limit(limit)).unique().all()
+
+
+def _columns(sort: str) -> tuple[ColumnElement[Any], ...]:
+    """Return what a list of this sort is ordered by, in the database; ``key_of`` is the same for one order."""
+    keys: dict[str, tuple[ColumnElement[Any], ...]] = {
+        "id": (),
+        "priority": (Order.priority.expression,),
+        "due": (func.coalesce(Order.due_at, ALWAYS if sort == "-due" else NEVER),),
+        "finished": (func.coalesce(Order.finished_at, Order.created_at),),
+    }
+    return (*keys[sort.removeprefix("-")], Order.id.expression)
 
 
 def key_of(order: Order, sort: str) -> tuple[Any, ...]:
@@ -92,6 +95,8 @@ def key_of(order: Order, sort: str) -> tuple[Any, ...]:
     keys: dict[str, tuple[Any, ...]] = {
         "-id": (order.id,),
         "priority": (order.priority, order.id),
+        "-priority": (order.priority, order.id),
+        "-due": (order.due_at or ALWAYS, order.id),
         "due": (order.due_at or NEVER, order.id),
         "-finished": (order.finished_at or order.created_at, order.id),
     }

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import clock, db
 from maintenance.dispatch import assign
-from maintenance.orders import desk, kinds
+from maintenance.orders import desk, kinds, worklist
 from maintenance.orders.events import OrderOpened
 from maintenance.orders.models import Order
 from tests import factories
@@ -102,8 +102,16 @@ def test_the_list_is_filtered_sorted_and_paged(client: httpx.Client, asset_id: i
     assert titles(assignee="me") == []
     assert len(titles(assignee="none")) == len(titles(asset=asset_id)) == len(titles(open=True)) == 5
     assert titles(open=False) == titles(phase="done") == titles(late=True) == titles(origin="alarm") == []
-    for sort in ("due", "-finished", "-id"):
+    for sort in worklist.SORTS:
         assert len(titles(sort=sort)) == 5
+    assert titles(sort="-priority") == titles(sort="priority")[::-1]
+    pages, cursor = list[str](), None
+    for _ in range(3):
+        page = client.get(
+            "/api/v1/orders", params={"sort": "-due", "limit": 2} | ({"cursor": cursor} if cursor else {})
+        ).json()
+        pages, cursor = pages + [row["title"] for row in page["items"]], page["next"]
+    assert pages == titles(sort="-due")
     for wrong in ({"phase": "asleep"}, {"assignee": "you"}, {"cursor": "nonsense"}, {"sort": "mood"}):
         assert client.get("/api/v1/orders", params=wrong).status_code == 422
 
