@@ -26,6 +26,7 @@ FEATURES: tuple[str, ...] = (
     "deliveries",
     "derived",
     "enrolments",
+    "escalation",
     "devices",
     "dispatch",
     "ingest",

@@ -34,7 +34,7 @@ RAIL = (
     ("settings", i18n.noop("Settings"), "/settings", "settings", None),
 )
 BELOW = {
-    "/alarms": ("/codes",),
+    "/alarms": ("/codes", "/escalation"),
     "/orders": ("/requests",),
     "/plans": ("/trends",),
     "/assets": ("/devices", "/types", "/sites", "/rules", "/backtests", "/exports", "/imports"),

@@ -15,7 +15,7 @@ from api import access
 from kernel import clock, db, events
 from kernel.models import AuditEntry
 from people.models import SavedView
-from rules import alarms
+from rules import alarms, policies
 from rules.events import AlarmRaised
 from rules.models import SEVERITIES, Alarm
 from tests import browser, factories
@@ -340,7 +340,21 @@ def test_the_desk_and_its_map_are_accessible_and_fit_their_window(
         for name, where in (("harbour", (31.2, 121.5)), ("mill", (53.5, 10.0))):
             company.sites[name].latitude, company.sites[name].longitude = where
             session.merge(company.sites[name])
-    for path in ("/alarms?severity=major", "/alarms/figures", "/alarms/map"):
+        machine = factories.asset(session, company, "mill", name="Screw compressor 3")
+        why = {
+            "samples": [{"metric": "air_end_temperature", "value": 108.4, "ts_ms": clock.to_ms(clock.now())}],
+            "limits": [
+                {"metric": "air_end_temperature", "operator": ">", "limit": 105.0, "deadband": 2.0, "from": "rule"}
+            ],
+        }
+        alarm_id = factories.alarm(session, machine, evidence=why, metric=None).id
+        steps = [{"after_min": 0, "role": "dispatcher"}, {"after_min": 45, "role": "manager"}]
+        wanted = {"name": "Harbour nights", "name_zh": "港口夜班", "severity": "major", "repeat_min": 10, "repeats": 2}
+        unit = session.merge(company.units["harbour"])
+        policy = policies.save(session, unit, wanted | {"steps": steps}, by="account:1", now=clock.now())
+        policy_id = policy.id
+    followed = ("/escalation", "/escalation/new", f"/escalation/{policy_id}")
+    for path in ("/alarms?severity=major", "/alarms/figures", "/alarms/map", f"/alarms/{alarm_id}", *followed):
         page = opened(path, size=size, language=language, theme=theme)
         page.wait_for_load_state("networkidle")
         if path.endswith("map"):
