@@ -210,7 +210,7 @@ def _message(frame: bytes) -> tuple[str, bytes, int]:
     """Return topic, payload and handle of a PUBLISH of MQTT 3.1.1.
 
     Raises:
-        MQTTError: its parts do not fit.
+        MQTTError: its parts do not fit, or its topic holds a NUL, with which MQTT ends a connection.
         UnicodeDecodeError: the topic is not UTF-8.
     """
     body = 2
@@ -222,4 +222,6 @@ def _message(frame: bytes) -> tuple[str, bytes, int]:
     handle = int.from_bytes(frame[end:start])
     if start > len(frame) or quality == 3 or (quality and not handle):  # noqa: PLR2004 - there is no QoS 3
         raise MQTTError("a malformed message")
+    if 0 in frame[body + 2 : end]:
+        raise MQTTError("a topic with a NUL")
     return frame[body + 2 : end].decode(), frame[start:], handle | QOS_2 if quality == 2 else handle  # noqa: PLR2004

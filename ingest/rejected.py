@@ -81,15 +81,20 @@ def keep(session: Session, rejects: Sequence[Reject]) -> None:
 
 def _row(reject: Reject) -> dict[str, object]:
     return {
-        "topic": reject.topic[:_LONGEST_TOPIC],
+        "topic": _kept(reject.topic, _LONGEST_TOPIC),
         "payload": reject.payload,
         "first_at": reject.received_at,
         "received_at": reject.received_at,
         "reason": reject.reason,
-        "detail": reject.detail[:_LONGEST_DETAIL],
+        "detail": _kept(reject.detail, _LONGEST_DETAIL),
         "device_key": None if reject.device_key is None else reject.device_key[:_LONGEST_KEY],
         "unit_id": reject.unit_id,
     }
+
+
+def _kept(text: str, longest: int) -> str:
+    """Return what of a text can be kept: no database keeps a NUL, and one topic must not hold up its whole batch."""
+    return text[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 # For people -----------------------------------------------------------------------------------------------------
@@ -273,7 +278,7 @@ def settle(session: Session, replayed: Iterable[int], refused: Sequence[tuple[in
         twin = session.scalar(
             select(RejectedMessage.id).where(RejectedMessage.digest == reject.digest, RejectedMessage.id != identity)
         )
-        said = {} if twin is not None else {"reason": reject.reason, "detail": reject.detail[:_LONGEST_DETAIL],
+        said = {} if twin is not None else {"reason": reject.reason, "detail": _kept(reject.detail, _LONGEST_DETAIL),
                                             "digest": reject.digest}  # fmt: skip
         session.execute(
             update(RejectedMessage)

@@ -237,6 +237,18 @@ def test_D15_nobody_comes_in_without_the_right_password(
     assert broker.connected() == set()
 
 
+def test_D15_a_topic_with_a_nul_ends_the_connection_and_reaches_no_database(
+    dial: Dial, broker: EmbeddedBroker, pipeline: Recorder
+) -> None:
+    device = dial()
+    device.publish("fw/v1/dev0/telemetry", b"own")
+    assert device.hear() == b"\x40\x02\x00\x01"
+    device.publish("fw/v1/dev0/command/a\0b/reply", b"{}", packet_id=2)
+    assert device.hear() == b""
+    assert pipeline.durable == [("fw/v1/dev0/telemetry", b"own")]
+    assert broker.counters.received == 1
+
+
 @pytest.mark.parametrize(
     "topic",
     [
