@@ -1,9 +1,6 @@
 """D05: kill -9 of the worker while it delivers; each effect happens once and nothing is stuck unseen."""
 
-import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,35 +14,10 @@ from maintenance.orders.models import Order
 from rules import alarms
 from rules.episodes import Fault, Seen
 from tests import factories
+from tests.reliability.delivery import WorkerProcess
 from tests.waiting import until
 
 FAULTS = 60
-
-
-class WorkerProcess:
-    """A real worker, killed by the id it was started with."""
-
-    def __init__(self, database_url: str, folder: Path) -> None:
-        self._folder = folder
-        self._environment = {
-            **os.environ,
-            "FIXWRIGHT_DATABASE_URL": database_url,
-            "FIXWRIGHT_DATA_DIR": str(folder),
-            "FIXWRIGHT_SECRET_KEY": "a secret for tests only",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self._folder / "log").open("ab") as sink:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "worker"], env=self._environment, stdout=sink, stderr=sink
-            )
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(20)
-            self._process = None
 
 
 def _raise_faults(database: sessionmaker[Session]) -> None:
