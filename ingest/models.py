@@ -154,6 +154,8 @@ class IngestWorker(Row):
     assets: Mapped[int | None]
     """How many assets it evaluates; None where it evaluates all."""
     last_error: Mapped[str] = mapped_column(String(400), default="")
+    findings: Mapped[Json] = mapped_column(default=dict)
+    """How it stands with the platform, as this worker sees it; empty until it has looked. See ``ingest.verdict``."""
 
 
 class IngestClaim(Row):

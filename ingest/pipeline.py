@@ -24,7 +24,6 @@ from ingest.changes import Changed
 from ingest.claims import Moved
 from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
-from ingest.events import IntakeCaughtUp, IntakeFellBehind
 from ingest.following import Following
 from ingest.ground import Ground
 from ingest.late import Late
@@ -37,7 +36,7 @@ from ingest.registry import Registry
 from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
 from ingest.stuck import Seen, Stuck
-from kernel import clock, db, events, log
+from kernel import clock, db, log
 from rules import late
 from rules.evaluation import Evaluator
 from rules.outcome import Outcome
@@ -93,12 +92,6 @@ class Pipeline:
     def over_limit(self) -> int:
         """Messages that were over a limit since the start."""
         return self._fairness.refused
-
-    def tell_lag(self, lag_s: float | None, now: datetime) -> None:
-        """Tell that messages wait too long to be stored, or with None that they no longer do."""
-        with self._writing() as session:
-            event = IntakeCaughtUp() if lag_s is None else IntakeFellBehind(round(lag_s))
-            events.emit(session, event, subject="ingest", at=now, actor="system")
 
     def load(self) -> None:
         """Read devices, series, rules and their states; run the timers that are overdue (A19)."""

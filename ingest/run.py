@@ -19,7 +19,7 @@ import uvloop
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.identity import Login
-from ingest import belt, deriving, edges, fairuse, housekeeping, latecomers
+from ingest import belt, deriving, edges, fairuse, housekeeping, latecomers, verdict
 from ingest.batch import Batch, IntakeCounters
 from ingest.consumer import Consumer
 from ingest.decoded import Source
@@ -366,7 +366,8 @@ class Ingest:
             before, before_s = counters.received, now_s
             trouble = None if self._edge is None else self.trouble()
             assets = self._pipeline.ground.assets
-            gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (trouble or "")[:400])
+            found = verdict.as_json([] if self._ticking is None else self._ticking.findings)
+            gauges = Gauges(pace, counters.lag_ms, counters.waiting, assets, (trouble or "")[:400], found)
             await asyncio.to_thread(member.beat, gauges)
             if self._edge is not None:
                 await self._look_around(member)
@@ -405,8 +406,11 @@ class Ingest:
 
     def _ticking_for(self, edge: "Consumer | EmbeddedBroker") -> Ticking:
         pipeline, between, member = self._pipeline, self._belt.between, self._member
-        tending = Tending(self._sessions, pipeline.registry, edge, between, lambda: member.is_eldest)
-        return Ticking(pipeline, edge, between, self._doorway, tending, self._settings, lambda: member.is_eldest)
+        lag_alarm_s = self._settings.lag_alarm_s
+        tending = Tending(
+            self._sessions, pipeline.registry, edge, between, lambda: member.is_eldest, lag_alarm_s=lag_alarm_s
+        )
+        return Ticking(pipeline, edge, between, self._doorway, tending, lambda: member.is_eldest)
 
     async def _keep_house(self) -> None:
         assert self._open_store is not None  # noqa: S101 - whoever leads has one

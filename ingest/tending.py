@@ -14,16 +14,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import command_post, desired_settings
 from assets.command_post import Letter
-from ingest import crash, publisher, quiet, status
+from ingest import crash, publisher, quiet, status, verdict
 from ingest.consumer import Consumer, ConsumerCounters
 from ingest.registry import Registry
 from ingest.watch import Finding, Signs, Watch
 from kernel import clock, db, log
-from rules import platform
 
 if TYPE_CHECKING:
     from ingest.broker import EmbeddedBroker
 
+VERDICT_EVERY: Final = timedelta(seconds=1)
 QUIET_EVERY: Final = timedelta(seconds=5)
 SETTINGS_EVERY: Final = timedelta(seconds=2)
 CONNECTION_GRACE: Final = timedelta(seconds=60)
@@ -48,6 +48,8 @@ class Tending:
         edge: "Consumer | EmbeddedBroker",
         between: Between,
         is_eldest: Callable[[], bool],
+        *,
+        lag_alarm_s: float,
     ) -> None:
         now = clock.now()
         self._sessions = sessions
@@ -55,10 +57,12 @@ class Tending:
         self._edge = edge
         self._between = between
         self._is_eldest = is_eldest
-        self._watch = Watch(now)
-        self._said: dict[str, Finding] = {}
+        self._watch = Watch(now, lag_alarm_s)
+        self.findings: list[Finding] = []
+        """How it stands with the platform, as far as this worker sees; the eldest pronounces for all."""
         self._under_way: dict[asyncio.Future[bool], int] = {}
         self._quiet_at = now
+        self._verdict_at = now
         self._settings_at = now
         self._began_at = now
         self._is_reconciled = isinstance(edge, Consumer)
@@ -70,8 +74,8 @@ class Tending:
 
     async def round(self, now: datetime) -> None:
         """Do once what is due."""
-        findings = self._watch.look(self._signs(), now)
-        await self._between(lambda: self._keep(findings, now))
+        self.findings = self._watch.look(self._signs(), now)
+        await self._between(lambda: self._keep(now))
         await self._send(now)
 
     # Connections, silence and the platform ----------------------------------------------------------------------
@@ -83,24 +87,25 @@ class Tending:
             return Signs(counters.is_connected, counters.batches, counters.lag_ms, counters.waiting, dropped)
         return Signs(is_connected=True, batches=counters.batches, lag_ms=counters.lag_ms, waiting=counters.waiting)
 
-    def _keep(self, findings: list[Finding], now: datetime) -> None:
-        news = [one for one in findings if self._said.get(one.what) != one]
+    def _keep(self, now: datetime) -> None:
         moves = self._moves(now)
         # Of several workers on one broker, one misses the quiet and brings settings for all.
         is_quiet_due = self._is_eldest() and now >= self._quiet_at
         is_settings_due = self._is_eldest() and now >= self._settings_at
-        if not (news or moves or is_quiet_due or is_settings_due):
+        is_verdict_due = self._is_eldest() and now >= self._verdict_at
+        if not (is_verdict_due or moves or is_quiet_due or is_settings_due):
             return
         with db.transaction(self._sessions) as session:
-            for one in news:
-                platform.report(session, one.what, one.is_wrong, severity=one.severity, detail=one.detail, now=now)
+            if is_verdict_due:
+                verdict.pronounce(session, now=now)
             status.tell(session, moves, now=now, cause="connection")
             if is_settings_due:
                 desired_settings.bring_settings(session, now=now)
             if is_quiet_due:
                 status.tell_settled(session, now=now)
                 quiet.look(session, listening_since=self._watch.listening_since, now=now)
-        self._said |= {one.what: one for one in news}
+        if is_verdict_due:
+            self._verdict_at = now + VERDICT_EVERY
         if is_quiet_due:
             self._quiet_at = now + QUIET_EVERY
         if is_settings_due:

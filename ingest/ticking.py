@@ -14,8 +14,8 @@ from ingest.patience import TRANSIENT
 from ingest.pipeline import Pipeline
 from ingest.publisher import Outgoing
 from ingest.tending import Between, Tending
+from ingest.watch import Finding
 from kernel import clock, log
-from kernel.settings import Settings
 
 if TYPE_CHECKING:
     from ingest.broker import EmbeddedBroker
@@ -30,14 +30,13 @@ _log = log.of(__name__)
 class Ticking:
     """The clock of one leading process. ``trouble`` is why the latest tick failed, None where it did not."""
 
-    def __init__(  # noqa: PLR0917 - the parts of a process
+    def __init__(
         self,
         pipeline: Pipeline,
         edge: "Consumer | EmbeddedBroker",
         between: Between,
         doorway: Doorway,
         tending: Tending,
-        settings: Settings,
         is_eldest: Callable[[], bool],
     ) -> None:
         self.trouble: str | None = None
@@ -46,9 +45,12 @@ class Ticking:
         self._between = between
         self._doorway = doorway
         self._tending = tending
-        self._settings = settings
         self._is_eldest = is_eldest
-        self._is_behind = False
+
+    @property
+    def findings(self) -> list[Finding]:
+        """How it stands with the platform, as far as this worker sees."""
+        return self._tending.findings
 
     async def for_ever(self) -> None:
         """Tick until the licence is lost."""
@@ -84,17 +86,8 @@ class Ticking:
             edge.publish(message)
         await self._between(lambda: pipeline.see_who_was_not_born(clock.now()))
         await self._between(lambda: pipeline.books.keep(clock.now()))
-        await self._tell_lag()
         if isinstance(edge, Consumer) and edge.counters.hears_drops:
             broker, said = edge.broker, edge.counters.dropped_by_broker
             await self._between(lambda: pipeline.books.note_drops(broker, said, clock.now()))
         await self._tending.round(clock.now())
         await self._between(lambda: pipeline.rules.listen_since(self._tending.listening_since))
-
-    async def _tell_lag(self) -> None:
-        counters = self._edge.counters
-        lag_s = counters.lag_ms / 1000 if counters.waiting else 0.0
-        if self._is_behind is not (lag_s > self._settings.lag_alarm_s):
-            behind_s = None if self._is_behind else lag_s
-            await self._between(lambda: self._pipeline.tell_lag(behind_s, clock.now()))
-            self._is_behind = not self._is_behind

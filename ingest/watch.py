@@ -15,8 +15,9 @@ GAP: Final = timedelta(seconds=10)
 """Who did not look for so long was away itself: stopped, stalled, asleep, or without a database."""
 DROPS_HELD: Final = timedelta(minutes=10)
 BEHIND_MS: Final = 5_000.0
-FAR_BEHIND_MS: Final = 60_000.0
-CAUGHT_UP_MS: Final = 10_000.0
+FAR_BEHIND_S: Final = 60.0
+CAUGHT_UP: Final = 1 / 6
+"""At which part of what is too long messages no longer wait too long."""
 MANY_WAIT: Final = 5_000
 
 
@@ -36,25 +37,33 @@ class Signs:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How it stands with one part of the platform, as ``rules.platform.report`` takes it."""
+    """How it stands with one part of the platform, as ``rules.platform.report`` takes it.
+
+    ``lag_s`` is how long messages waited when it was noticed that they wait too long.
+    """
 
     what: str
     is_wrong: bool
     severity: str = "major"
     detail: str = ""
+    lag_s: int = 0
 
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at the signs again and again. ``listening_since`` is from when on silence counts."""
+    """Looks at the signs again and again. ``listening_since`` is from when on silence counts.
+
+    ``far_behind_s`` is how long messages may wait to be stored.
+    """
 
     listening_since: datetime
+    far_behind_s: float = FAR_BEHIND_S
     _looked_at: datetime = field(init=False)
     _gone_since: datetime | None = None
     _last: Signs | None = None
     _dropped_at: datetime | None = None
     _dropped: int | None = None
-    _is_far_behind: bool = False
+    _behind_s: int | None = None
 
     def __post_init__(self) -> None:
         self._looked_at = self.listening_since
@@ -64,7 +73,7 @@ class Watch:
         is_behind = self._is_behind(signs)
         if not signs.is_connected or is_behind or now - self._looked_at > GAP:
             self.listening_since = now
-        found = [self._broker(signs, now), self._drops(signs, now), self._backlog(signs, is_behind=is_behind)]
+        found = [self._broker(signs, now), self._drops(signs, now), self._backlog(signs)]
         self._looked_at, self._last = now, signs
         return found
 
@@ -91,9 +100,11 @@ class Watch:
         is_wrong = self._dropped_at is not None and now - self._dropped_at < DROPS_HELD
         return Finding("broker_drops", is_wrong, "critical", "See max_queued_messages in docs/production.md.")
 
-    def _backlog(self, signs: Signs, *, is_behind: bool) -> Finding:
-        if is_behind and signs.lag_ms >= FAR_BEHIND_MS:
-            self._is_far_behind = True
-        elif signs.lag_ms < CAUGHT_UP_MS or not signs.waiting:
-            self._is_far_behind = False
-        return Finding("backlog", self._is_far_behind, "major", "Readings and alarms are more than a minute late.")
+    def _backlog(self, signs: Signs) -> Finding:
+        lag_s = signs.lag_ms / 1000
+        if signs.waiting and lag_s > self.far_behind_s:
+            self._behind_s = round(lag_s) if self._behind_s is None else self._behind_s
+        elif not signs.waiting or lag_s < CAUGHT_UP * self.far_behind_s:
+            self._behind_s = None
+        detail = f"Readings and alarms are more than {self.far_behind_s:g} s late."
+        return Finding("backlog", self._behind_s is not None, "major", detail, self._behind_s or 0)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from ingest.licence import LOCKS, Licence
 from ingest.models import IngestClaim, IngestWorker
 from ingest.patience import TRANSIENT
 from kernel import db, log
+from kernel.db import Json
 
 SILENT_S: Final = 3.0
 """A worker whose heartbeat stands still for this long has ended, if it knows or not."""
@@ -64,6 +65,8 @@ class Gauges:
     backlog: int = 0
     assets: int | None = None
     last_error: str = ""
+    findings: Json = field(default_factory=dict)
+    """How it stands with the platform, as ``ingest.verdict`` writes it."""
 
 
 class Watch:
@@ -215,6 +218,9 @@ class Member:
                     end(session, one.id, "silent" if one.is_held else "gone")
                 elif self._excludes(one):
                     return False
+            # The eldest is known from the first moment on, so that no second worker speaks for all.
+            beside = [one.id for one in _others(session, self.licence.life) if one.role == "active"]
+            self.is_eldest = self.licence.life < min(beside, default=self.licence.life + 1)
             epoch = select(func.coalesce(func.max(IngestWorker.epoch), 0) + 1).scalar_subquery()
             taken = session.execute(
                 update(IngestWorker)

@@ -30,6 +30,12 @@ NAMES: Final[Mapping[str, str]] = {
 """What the product's own alarms are called on pages, by their type."""
 
 
+def stands(session: Session, what: str) -> bool:
+    """Return whether the platform's alarm about ``what`` is raised."""
+    found = select(Alarm.id).where(Alarm.subject == _subject(what), Alarm.type_key == what, Alarm.is_active)
+    return session.scalar(found.limit(1)) is not None
+
+
 def report(
     session: Session,
     what: str,
@@ -44,7 +50,7 @@ def report(
     Saying the same again changes nothing, so it may be said as often as one likes. ``detail`` is a sentence in
     English; ``what`` is a short word such as ``broker`` and stands in ``NAMES``.
     """
-    subject = f"{ORIGIN}:{what}"
+    subject = _subject(what)
     standing = session.execute(
         select(Alarm.id, Alarm.severity, Alarm.message, Alarm.company_id).where(
             Alarm.subject == subject, Alarm.type_key == what, Alarm.is_active
@@ -62,3 +68,7 @@ def report(
         return alarms.raise_(session, Seen(fault, severity, now, now, message=detail), now=now)
     alarms.take(session, [Over(fault, now)], now=now)
     return None
+
+
+def _subject(what: str) -> str:
+    return f"{ORIGIN}:{what}"
