@@ -65,7 +65,7 @@ def add(
         raise Conflict("There is an alarm type with the key {key} already.", field="key", key=key)
     if (draft.asset_type_id is None) == (draft.asset_id is None):
         raise Invalid("An alarm type is for one type of asset or for one asset.", field="asset_type_id")
-    parsed = _checked(session, definition, company_id, draft.asset_type_id, draft.asset_id)
+    parsed = checked(session, definition, company_id, draft.asset_type_id, draft.asset_id)
     kind = AlarmType(
         key=key,
         name=name,
@@ -105,7 +105,7 @@ def save(
     session.refresh(kind, with_for_update={"of": AlarmType})
     if after is not None and after != kind.version:
         raise Stale("Somebody else saved this rule meanwhile. Load it again and repeat your change.")
-    stored = conditions.dump(_checked(session, definition, kind.company_id, kind.asset_type_id, kind.asset_id))
+    stored = conditions.dump(checked(session, definition, kind.company_id, kind.asset_type_id, kind.asset_id))
     before = in_force(session, kind)
     if before.definition == stored:
         return before
@@ -132,6 +132,22 @@ def in_force(session: Session, kind: AlarmType) -> RuleVersion:
     return session.scalars(
         select(RuleVersion).where(RuleVersion.alarm_type_id == kind.id, RuleVersion.number == kind.version)
     ).one()
+
+
+def rename(session: Session, kind: AlarmType, *, name: str, name_zh: str | None, actor: str, now: datetime) -> None:
+    """Call an alarm type otherwise.
+
+    Raises:
+        Invalid: the name is empty.
+    """
+    if not name.strip():
+        raise Invalid("Please give it a name.", field="name")
+    before = {"name": kind.name, "name_zh": kind.name_zh}
+    after = {"name": name.strip(), "name_zh": name_zh}
+    if before == after:
+        return
+    kind.name, kind.name_zh, kind.changed_at = name.strip(), name_zh, now
+    _tell(session, kind, "rule.rename", before, after, actor=actor, now=now)
 
 
 def switch(session: Session, kind: AlarmType, *, is_enabled: bool, actor: str, now: datetime) -> None:
@@ -194,13 +210,18 @@ def is_for(session: Session, kind: AlarmType, asset: Asset) -> bool:
     return kind.asset_type_id in types.lineage(session, asset.company_id).get(asset.type_id, ())
 
 
-def _checked(
+def checked(
     session: Session,
     definition: Mapping[str, Any],
     company_id: int,
     asset_type_id: int | None,
     asset_id: int | None,
 ) -> AlarmDefinition:
+    """Return a definition that fits what its target measures.
+
+    Raises:
+        Invalid: there is no such target; ``DefinitionRefused`` (an ``Invalid``) names what is wrong within.
+    """
     parsed = conditions.parse(definition)
     if asset_id is not None:
         asset = session.get(Asset, asset_id)

@@ -54,9 +54,15 @@ def find(session: Session, viewer: Viewer, alarm_type_id: int) -> AlarmType:
 
 
 def listed(
-    session: Session, viewer: Viewer, wanted: Wanted, *, after: tuple[str, int] | None = None, limit: int
+    session: Session,
+    viewer: Viewer,
+    wanted: Wanted,
+    *,
+    after: tuple[str, int] | None = None,
+    limit: int,
+    ids: Sequence[int] | None = None,
 ) -> list[tuple[AlarmType, RuleVersion]]:
-    """Return up to ``limit`` alarm types in order of key, each with the version in force."""
+    """Return up to ``limit`` alarm types in order of key, each with the version in force; of ``ids`` if given."""
     query = (
         select(AlarmType, RuleVersion)
         .join(RuleVersion, (RuleVersion.alarm_type_id == AlarmType.id) & (RuleVersion.number == AlarmType.version))
@@ -65,6 +71,8 @@ def listed(
         .order_by(AlarmType.key, AlarmType.id)
         .limit(limit)
     )
+    if ids is not None:
+        query = query.where(AlarmType.id.in_(ids))
     if wanted.asset_type_id is not None:
         line = types.lineage(session, viewer.company_id).get(wanted.asset_type_id, ())
         query = query.where(AlarmType.asset_type_id.in_(line))

@@ -49,6 +49,8 @@ NOUNS: tuple[str, ...] = (
     "requests",
     "roles",
     "rule_handling",
+    # Before the address of one rule.
+    "rule_texts",
     "rules",
     "samples",
     "sites",

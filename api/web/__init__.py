@@ -50,6 +50,7 @@ FEATURES: tuple[str, ...] = (
     "requests",
     "roles",
     "rota",
+    "rule_texts",
     "rule_trial",
     "rules",
     "scan",

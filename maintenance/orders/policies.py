@@ -46,7 +46,18 @@ def of_type(kind: AlarmType) -> Table:
 def lines(session: Session, table: Table) -> list[Line]:
     """Return the lines of a table as somebody has written them: the worst severity first, wide before narrow."""
     rows = session.scalars(_rows(table)).all()
-    return _sorted(_line(row) for row in rows)
+    return in_order(_line(row) for row in rows)
+
+
+def own_lines(session: Session, kinds: Sequence[AlarmType]) -> dict[int, list[Line]]:
+    """Return the lines of alarm types that have any of their own; one query however many there are."""
+    rows = session.scalars(
+        select(OrderPolicyLine).where(OrderPolicyLine.alarm_type_id.in_([kind.id for kind in kinds]))
+    ).all()
+    found: dict[int, list[Line]] = {}
+    for row in rows:
+        found.setdefault(row.alarm_type_id or 0, []).append(_line(row))
+    return {kind_id: in_order(own) for kind_id, own in found.items()}
 
 
 def for_alarm(session: Session, alarm: Alarm) -> Chosen | None:
@@ -112,7 +123,7 @@ def save(session: Session, table: Table, wanted: Sequence[Line], *, actor: str, 
     policy.check(wanted)
     _check_names(session, table.company_id, wanted)
     before = [_plain(line) for line in lines(session, table)]
-    after = [_plain(line) for line in _sorted(wanted)]
+    after = [_plain(line) for line in in_order(wanted)]
     if before == after:
         return False
     session.execute(delete(OrderPolicyLine).where(*_is_of(table)).execution_options(synchronize_session=False))
@@ -182,7 +193,8 @@ def _plain(line: Line) -> Json:
     return {name: value for name, value in asdict(line).items() if name in _FIELDS}
 
 
-def _sorted(found: Iterable[Line]) -> list[Line]:
+def in_order(found: Iterable[Line]) -> list[Line]:
+    """Return lines in the order of a table: the worst severity first, wide before narrow."""
     return sorted(
         found, key=lambda line: (SEVERITIES.index(line.severity), line.site_id or 0, -(line.criticality or WIDEST))
     )
