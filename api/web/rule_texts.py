@@ -24,8 +24,8 @@ router = APIRouter(prefix="/rules")
 Reader = Annotated[Viewer, needs("rules.read")]
 Writer = Annotated[Viewer, needs("rules.write")]
 WHAT: Final = {
-    "new": (i18n.noop("New"), "good"),
-    "changed": (i18n.noop("Changed"), "busy"),
+    "new": (i18n.noop("A new rule"), "good"),
+    "changed": (i18n.noop("Will change"), "busy"),
     "unchanged": (i18n.noop("Unchanged"), "quiet"),
     "conflict": (i18n.noop("Conflict"), "bad"),
     "refused": (i18n.noop("Cannot be"), "bad"),
@@ -96,7 +96,7 @@ def apply(
         db.rollback()
         again = importing.of_text(db, viewer, text)
         return _plan(request, again, "/rules/text/apply", {"text": text}, back="/rules/text", error=error)
-    return pages.go("/rules", notice=i18n.noop("{n} rules are new or changed."), n=done)
+    return pages.go("/rules", notice=i18n.noop("New or changed rules: {n}."), n=done)
 
 
 class BulkForm(BaseModel):
@@ -164,7 +164,7 @@ def apply_bulk(request: Request, db: Db, viewer: Writer, form: Annotated[BulkFor
         except Invalid as wrong:
             return _bulk_page(request, db, viewer, form, errors=forms.refused(request, wrong))
         return _plan(request, again, "/rules/bulk/apply", kept, back="/rules", error=error)
-    return pages.go("/rules", notice=i18n.noop("{n} rules are new or changed."), n=done)
+    return pages.go("/rules", notice=i18n.noop("New or changed rules: {n}."), n=done)
 
 
 _NEEDED: Final = i18n.noop("Choose a file, or write the rules here.")
