@@ -99,11 +99,12 @@ class DuckFile:
         self.writer.begin()
         try:
             yield self.writer
+            self.writer.commit()
         except BaseException:
+            # A commit that fails, as for want of memory, may leave the writer in a transaction that takes nothing.
             with contextlib.suppress(duckdb.Error):
                 self.writer.rollback()
             raise
-        self.writer.commit()
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
