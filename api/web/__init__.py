@@ -51,6 +51,7 @@ FEATURES: tuple[str, ...] = (
     "roles",
     "rota",
     "rule_texts",
+    "rule_handling",
     "rule_trial",
     "rules",
     "scan",

@@ -656,7 +656,7 @@ def test_SE_1_the_exceptions_are_routes_that_exist() -> None:
 
 
 def test_SE_1_no_route_of_the_served_product_was_overlooked(world: World) -> None:
-    described = httpx.get(f"{world.address}/openapi.json").json()["paths"]
+    described = httpx.get(f"{world.address}/openapi.json", timeout=60).json()["paths"]
     offered = {f"{method.upper()} {path}" for path, methods in described.items() for method in methods}
     assert offered <= {str(route) for route in ROUTES}
 
