@@ -6,7 +6,7 @@ that the engine holds open, the table is right and the engine is brought to it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -442,7 +442,7 @@ def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
             for limit in evidence.limits
         ],
         "rule_version": rule.version,
-    }
+    } | ({"schedule": asdict(evidence.opening)} if evidence.opening is not None else {})
 
 
 def _sample(rule: Standing, sample: Sample) -> dict[str, Any]:

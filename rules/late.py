@@ -351,6 +351,7 @@ def _recorded(
         _times(one) | _figures(one) | {"is_active": False, "cleared_at": now, "ended_at": ended, "next_at": None}
     )
     made.is_late = True
+    made.row["evidence"] = {**made.row["evidence"], "is_late": True}
     detail = {"severity": one.worst.key, "raised": made.row["raised_at"], "ended": ended}
     made.lines = [Line("late", rule.fault.actor, detail, (AlarmFoundLate, {}))]
     made.before = next((held for held in reversed(known) if held.row["raised_at"] < made.row["raised_at"]), None)

@@ -417,7 +417,9 @@ class Machine:
         return None if math.isnan(value) else value
 
     def _evidence(self, winner: int) -> Evidence:
-        return Evidence(self.values.samples(self.at_ms), self._compiled.creates[winner].limits)
+        create = self._compiled.creates[winner]
+        opening = None if create.openings is None else create.openings.opening(self.at_ms)
+        return Evidence(self.values.samples(self.at_ms), create.limits, opening)
 
     def _frozen(self, alarm: _Open) -> Alarm:
         return Alarm(

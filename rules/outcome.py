@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rules.conditions import AlarmDefinition, Severity
 from rules.context import NOWHERE, Context, watched_names
 from rules.said import number_of
-from rules.schedules import NEVER
+from rules.schedules import NEVER, Opening
 
 __all__ = ["NEVER"]
 
@@ -119,10 +119,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why the winning rule was true: every value the instance holds, and the rule's comparisons."""
+    """Why the winning rule was true: every value the instance holds, and the rule's comparisons.
+
+    ``opening``: the window of the rule's schedule in which it was, None where it is always in force.
+    """
 
     samples: tuple[Sample, ...]
     limits: tuple[Limit, ...]
+    opening: Opening | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ skips lies behind the gap, one that an autumn change repeats is the first of the
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self
@@ -100,6 +101,15 @@ class Schedule(Node):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A window as it lay in time: from its opening to its closing, both in ms, in a zone."""
+
+    zone: str
+    from_ms: int
+    until_ms: int
+
+
 class Openings:
     """A schedule in a zone: whether it is open at an instant, and when that changes next."""
 
@@ -116,6 +126,15 @@ class Openings:
     def is_open(self, at_ms: int) -> bool:
         """Return whether an instant lies in a window; a window does not hold its end."""
         return self._cover(at_ms, _SPAN_DAYS[0]) and bisect_right(self._edges, at_ms) % 2 == 1
+
+    def opening(self, at_ms: int) -> "Opening | None":
+        """Return the window an instant lies in, as the schedule has it for its day; None outside of all."""
+        if not self.is_open(at_ms):
+            return None
+        today = (_BEGIN + timedelta(milliseconds=at_ms)).astimezone(self._zone).date()
+        spans = [span for day in (today - timedelta(days=1), today) for span in self._of_day(day)]
+        held = [(_ms(start), _ms(end)) for start, end in spans if _ms(start) <= at_ms < _ms(end)]
+        return Opening(self._zone.key, *held[0]) if held else None
 
     def next_edge_ms(self, at_ms: int) -> int:
         """Return the next opening or closing after an instant, ``NEVER`` when there is none within 400 days."""

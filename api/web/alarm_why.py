@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -33,6 +34,9 @@ class Why:
     limits: Sequence[dict[str, Any]]
     samples: Sequence[dict[str, Any]]
     held_for_s: float
+    opening: tuple[str, str, str] | None
+    """The window of its schedule by the clock of the place: from, until, and the zone."""
+    is_late: bool
 
 
 def of(db: Session, viewer: Viewer, found: Alarm, described: Mapping[str, Metric], language: str) -> Why | None:
@@ -54,7 +58,19 @@ def of(db: Session, viewer: Viewer, found: Alarm, described: Mapping[str, Metric
         limits=found.evidence.get("limits", ()),
         samples=[sample | {"at": clock.from_ms(sample["ts_ms"])} for sample in found.evidence.get("samples", ())],
         held_for_s=found.evidence.get("held_for_ms", 0) / 1000,
+        opening=_by_the_clock(found.evidence.get("schedule")),
+        is_late=found.evidence.get("is_late", False),
     )
+
+
+def _by_the_clock(frozen: dict[str, Any] | None) -> tuple[str, str, str] | None:
+    if frozen is None:
+        return None
+    zone = ZoneInfo(frozen["zone"])
+    edges = [
+        clock.from_ms(frozen[name]).astimezone(zone).strftime("%Y-%m-%d %H:%M") for name in ("from_ms", "until_ms")
+    ]
+    return edges[0], edges[1], zone.key
 
 
 def _version(db: Session, kind: AlarmType | None, number: int | None) -> RuleVersion | None:

@@ -113,6 +113,8 @@ def test_RUL_12_a_back_fill_with_an_excess_is_one_alarm_that_is_over_and_calls_n
     (alarm,) = rows(database, Alarm)
     assert told(alarm) == (600, 600, 900, 30, 75)
     assert (alarm.is_late, alarm.is_active, alarm.severity, alarm.limit) == (True, False, "major", 60)
+    assert alarm.evidence["is_late"] is True
+    assert alarm.evidence["samples"]
     assert alarm.message == "It is 75 degrees hot"
     assert heard(database) == ["AlarmFoundLate"]
     assert alarm.announced_at is None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import event, func, select
@@ -544,6 +545,26 @@ def test_D07_alarm_reports_in_any_order_and_any_number_give_the_alarms_of_the_ri
     assert told(second) == told(first)
     assert concerned(rows(database, Device)[1]) == concerned(rows(database, Device)[0])
     assert len(told(first)) == 4
+
+
+@pytest.mark.usefixtures("works")
+def test_ALM_9_the_window_of_the_schedule_is_frozen_with_the_alarm(
+    database: sessionmaker[Session], pipeline: Pipeline
+) -> None:
+    zone = ZoneInfo("Asia/Shanghai")
+    here = NOW.astimezone(zone)
+    began = (here - timedelta(hours=3)).replace(minute=0, second=0, microsecond=0)
+    window = {"start": f"{began:%H:%M}", "end": f"{began + timedelta(hours=8):%H:%M}"}
+    with db.transaction(database) as session:
+        kind = session.scalars(select(AlarmType)).one()
+        schedule = {"type": "weekly", "windows": [window], "zone": zone.key}
+        named = HOT | {"create": {"major": HOT["create"]["major"] | {"schedule": schedule}}}
+        library.save(session, kind, named, actor="account:1", now=NOW)
+    pipeline.follow_changes(NOW)
+    pipeline.process(batch(telemetry("dev-0", 0, temperature=61)))
+    (raised,) = rows(database, Alarm)
+    from_ms = int(began.timestamp() * 1000)
+    assert raised.evidence["schedule"] == {"zone": zone.key, "from_ms": from_ms, "until_ms": from_ms + 8 * 3_600_000}
 
 
 def test_RUL_10_an_attribute_that_changes_is_evaluated_at_once(
