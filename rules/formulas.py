@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from kernel import i18n
+from kernel import i18n, log
 from rules.said import Value, number_of
 
 Known = float | str | bool | None
@@ -134,7 +134,7 @@ class _Reader:
         while self._kind == "sign" and self._token in signs:
             combine = signs[self._token]
             self._advance()
-            left = _counted(combine, left, operand())
+            left = _counted(combine, left, operand(), self._text)
         return left
 
     def _signed(self) -> Part:
@@ -142,7 +142,7 @@ class _Reader:
         if self._depth > _DEEPEST:
             raise FormulaRefused(_TOO_DEEP, self._begin)
         if self._takes("-"):
-            part = _counted(operator.sub, lambda _values: 0.0, self._signed())
+            part = _counted(operator.sub, lambda _values: 0.0, self._signed(), self._text)
         elif self._takes("!"):
             part = _opposite(self._signed())
         else:
@@ -220,18 +220,25 @@ def _number(value: Known) -> float | None:
     return float(value)
 
 
-def _counted(combine: Callable[[float, float], float], left: Part, right: Part) -> Part:
+def _counted(combine: Callable[[float, float], float], left: Part, right: Part, text: str) -> Part:
     def part(values: Mapping[str, Known]) -> Known:
         first, second = _number(left(values)), _number(right(values))
         if first is None or second is None:
             return None
         try:
             found = combine(first, second)
-        except (ZeroDivisionError, ValueError, OverflowError):
+        except (ZeroDivisionError, ValueError, OverflowError) as error:
+            _note(text, type(error).__name__)
             return None
         return found if math.isfinite(found) else None
 
     return part
+
+
+@lru_cache(maxsize=4096)
+def _note(text: str, error: str) -> None:
+    """Log that an expression came to no number, once for each and not with every reading."""
+    log.of(__name__).warning("an expression comes to no number and is unknown", expression=text, error=error)
 
 
 def _called(function: Callable[[list[float]], float], parts: list[Part]) -> Part:

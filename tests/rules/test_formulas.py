@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from rules import formulas
 from rules.conditions import DefinitionRefused
@@ -129,6 +130,13 @@ def test_RUL_8_a_division_by_zero_raises_nothing_and_clears_nothing() -> None:
     assert words(probe.feed(1, 6, 1)) == ["Raised major"]
     assert probe.feed(2, 6, 0) == []
     assert words(probe.feed(3, 1, 1)) == ["Cleared major"]
+
+
+def test_RUL_8_a_division_by_zero_is_logged_once_for_an_expression() -> None:
+    formula = formulas.read("p / zero > 41.7")
+    with capture_logs() as logged:
+        assert [formula.ask(HELD, {}) for _ in range(3)] == [None, None, None]
+    assert [(one["expression"], one["error"]) for one in logged] == [("p / zero > 41.7", "ZeroDivisionError")]
 
 
 @pytest.mark.parametrize(
