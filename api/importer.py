@@ -17,8 +17,11 @@ class Importer(Beside):
         self.folder = runtime.settings.data_dir / "imports"
         self.receiving = asyncio.Semaphore(RECEIVING)
         sessions, folder = runtime.sessions, self.folder
+        most_bytes = runtime.settings.history_max_mb * 1_000_000
         super().__init__(
             "imports",
-            lambda is_stopping: history.run_next(sessions, runtime.store, folder, is_stopping=is_stopping),
+            lambda is_stopping: history.run_next(
+                sessions, runtime.store, folder, most_bytes=most_bytes, is_stopping=is_stopping
+            ),
             lambda: history.sweep(sessions, folder),
         )

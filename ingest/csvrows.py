@@ -1,8 +1,9 @@
 """Readings as CSV, one row at a time: ``ts,metric,value`` in any order, or one column a metric.
 
 A column ``device`` says whose readings a row holds. ``ts`` is whole milliseconds since 1970 or ISO 8601; a time
-without an offset is of the zone that was stated, and refused where none was. A row travels with its header, so that
-it can be understood, kept and tried again on its own.
+without an offset is of the zone that was stated, and refused where none was. A local time that clocks skipped when they
+were put forward is read with the offset before (02:30 becomes 03:30), one that they showed twice is the first. A row
+travels with its header, so that it can be understood, kept and tried again on its own.
 """
 
 import csv
@@ -150,7 +151,5 @@ def _ms(text: str, zone: str) -> int:
     if at.tzinfo is None:
         if not zone:
             raise Refused(Reason.BAD_TS, f"“{text[:SAID]}” has no offset, and no zone was stated")
-        local, at = at, at.replace(tzinfo=zone_of(zone))
-        if at.astimezone(UTC).astimezone(at.tzinfo).replace(tzinfo=None) != local:
-            raise Refused(Reason.BAD_TS, f"“{text[:SAID]}” does not exist in {zone}: clocks were put forward")
-    return (at.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        at = at.replace(tzinfo=zone_of(zone))
+    return (at - _EPOCH) // timedelta(milliseconds=1)

@@ -162,17 +162,21 @@ def run_next(
     store: TelemetryStore,
     folder: Path,
     *,
+    most_bytes: int,
     is_stopping: Callable[[], bool],
     pause: Pause = time.sleep,
 ) -> bool:
-    """Try or carry out the next import that waits, or whose runner died; False when there is none."""
+    """Try or carry out the next import that waits, or whose runner died; False when there is none.
+
+    ``most_bytes``: a file may hold no more, unpacked.
+    """
     now = clock.now()
     with db.transaction(sessions) as session:
         row = jobs.take(session, HistoryImport, now)
         if row is None:
             return False
         row.percent = 0
-    run = _Run(sessions, store, row, path(folder, row.id), is_stopping, pause)
+    run = _Run(sessions, store, row, path(folder, row.id), most_bytes, is_stopping, pause)
     try:
         run.carry_out()
     except Interrupted:
@@ -201,12 +205,13 @@ def sweep(sessions: sessionmaker[Session], folder: Path) -> None:
 class _Run:
     """One import as it is tried or carried out."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - where things lie, the import, and what may end or slow it
         self,
         sessions: sessionmaker[Session],
         store: TelemetryStore,
         row: HistoryImport,
         file: Path,
+        most_bytes: int,
         is_stopping: Callable[[], bool],
         pause: Pause,
     ) -> None:
@@ -214,6 +219,7 @@ class _Run:
         self._store = store
         self._row = row
         self._file = file
+        self._most_bytes = most_bytes
         self._is_stopping = is_stopping
         self._pause = pause
         self._numbers: dict[Pair, int] = {}
@@ -229,6 +235,7 @@ class _Run:
             self._device,
             report,
             keeps_text=self._store.keeps_text,
+            most_bytes=self._most_bytes,
         ):
             if not self._row.is_trial:
                 self._store_chunk(chunk, report)

@@ -3,7 +3,6 @@
 For ``ingest.history``. No more than a chunk is in memory, however long the file is; a row is used whole or not at all.
 """
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from assets import types
 from assets.models import Asset, Binding, Device
-from ingest import columns, csvrows
+from ingest import columns, csvrows, packed
 from ingest.decoded import Reason
 from ingest.forms import Element, Scalar
 from ingest.strict import SAID, Refused
@@ -191,15 +190,18 @@ def chunks(
     report: Report,
     *,
     keeps_text: bool,
+    most_bytes: int,
 ) -> Iterator[Chunk]:
-    """Yield the usable rows of a file; those that are not are told to the report.
+    """Yield the usable rows of a file, which may be gzipped; those that are not are told to the report.
+
+    ``most_bytes``: the file may hold no more, unpacked.
 
     Raises:
         Invalid: the file as a whole cannot be read, from where on it cannot; what came before was yielded.
     """
     known: dict[str, Known | None] = {}
     chunk = Chunk()
-    with file.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as opened:
+    with file.open("rb") as raw, packed.opened(raw, most_bytes) as opened:
         for line, payload in csvrows.pieces(_lines(opened), zone):
             report.rows += 1
             try:

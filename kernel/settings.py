@@ -132,7 +132,10 @@ class Settings(BaseSettings):
     session_hours: int = Field(12, ge=1, le=720, description="How long a sign-in lasts without use, in hours.")
     upload_max_mb: int = Field(12, ge=1, le=500, description="Largest accepted photo or document, in MB.")
     history_max_mb: int = Field(
-        2000, ge=1, le=100_000, description="Largest accepted file of history over the API, in MB."
+        2000,
+        ge=1,
+        le=100_000,
+        description="Largest accepted file of history, in MB: over the API, and unpacked where it is gzipped.",
     )
     retention_days: int = Field(730, ge=1, description="How long exact readings are kept, in days.")
     retention_minute_days: int = Field(

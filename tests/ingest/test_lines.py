@@ -1,6 +1,7 @@
 """Line protocol and CSV: what a line means, and the one reason why it means nothing (ING-11)."""
 
 import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -94,13 +95,41 @@ def test_ING_11_the_wide_form_has_a_column_a_metric_and_leaves_out_what_was_not_
     ]
 
 
-def test_ING_11_a_local_time_needs_a_zone_and_must_exist_there() -> None:
-    text = "ts,t\n2026-11-22T03:49:50+01:00,1\n2026-11-22 03:49:50,2\n2026-03-29T02:30:00,3\nnoon,4\n"
+def test_ING_11_a_local_time_needs_a_zone() -> None:
+    text = "ts,t\n2026-11-22T03:49:50+01:00,1\n2026-11-22 03:49:50,2\n2026-11-22,3\nnoon,4\n"
     utc = 1_795_315_790_000
     assert rows(text) == [
         (2, ("gw", Element(utc, {"t": 1}))), (3, Reason.BAD_TS), (4, Reason.BAD_TS), (5, Reason.BAD_TS),
     ]  # fmt: skip
-    assert rows(text, "Europe/Berlin")[1:3] == [(3, ("gw", Element(utc, {"t": 2}))), (4, Reason.BAD_TS)]
+    assert rows(text, "Europe/Berlin")[1] == (3, ("gw", Element(utc, {"t": 2})))
+
+
+@pytest.mark.parametrize(
+    ("zone", "local", "instant"),
+    [
+        ("Europe/Berlin", "2026-03-29T02:00:00", "2026-03-29T03:00:00+02:00"),
+        ("Europe/Berlin", "2026-03-29T02:30:00", "2026-03-29T03:30:00+02:00"),
+        ("Europe/Berlin", "2026-03-29T02:59:59.999", "2026-03-29T03:59:59.999+02:00"),
+        ("Europe/Berlin", "2026-03-29T03:00:00", "2026-03-29T03:00:00+02:00"),
+        ("Europe/Berlin", "2026-10-25T02:30:00", "2026-10-25T02:30:00+02:00"),
+        ("Europe/Berlin", "2026-10-25T03:00:00", "2026-10-25T03:00:00+01:00"),
+        ("America/New_York", "2026-03-08T02:30:00", "2026-03-08T03:30:00-04:00"),
+        ("Australia/Lord_Howe", "2026-10-04T02:15:00", "2026-10-04T02:45:00+11:00"),
+        ("Pacific/Apia", "2011-12-30T12:00:00", "2011-12-31T12:00:00+14:00"),
+    ],
+)
+def test_TEL_8_a_local_time_that_clocks_skip_takes_the_offset_before_and_one_shown_twice_is_the_first(
+    zone: str, local: str, instant: str
+) -> None:
+    ms = (datetime.fromisoformat(instant) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert rows(f"ts,t\n{local},1\n", zone) == [(2, ("gw", Element(ms, {"t": 1})))]
+
+
+def test_ING_11_a_time_at_the_edge_of_the_calendar_spoils_no_more_than_its_row() -> None:
+    found = rows(
+        "ts,t\n0001-01-01T00:00:00,1\n9999-12-31T23:59:59-14:00,2\n0001-01-01T00:00:00+14:00,3\n5,4\n", "Asia/Tokyo"
+    )
+    assert found[-1] == (5, ("gw", Element(5, {"t": 4})))
 
 
 def test_ING_11_a_bad_cell_spoils_its_row_alone() -> None:

@@ -1,5 +1,6 @@
 """Import of history from CSV: tried, looked at, started; over the API and on pages; once and again."""
 
+import gzip
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,12 +63,14 @@ def device(database: sessionmaker[Session], company: Company) -> Device:
         return made
 
 
-def sent(client: httpx.Client, text: str, **more: Any) -> dict[str, Any]:
+def sent(client: httpx.Client, text: str | bytes, **more: Any) -> dict[str, Any]:
     """Send a file and return the import once it has been tried."""
     made = client.post("/api/v1/telemetry/imports", json={"zone": "Europe/Berlin"} | more)
     assert made.status_code == 201, made.text
     number = made.json()["id"]
-    put = client.put(f"/api/v1/telemetry/imports/{number}/file", content=text.encode())
+    put = client.put(
+        f"/api/v1/telemetry/imports/{number}/file", content=text if isinstance(text, bytes) else text.encode()
+    )
     assert put.status_code == 200, put.text
     return ended(client, number)
 
@@ -83,7 +86,7 @@ def ended(client: httpx.Client, number: int) -> dict[str, Any]:
     return told
 
 
-def imported(client: httpx.Client, text: str, **more: Any) -> dict[str, Any]:
+def imported(client: httpx.Client, text: str | bytes, **more: Any) -> dict[str, Any]:
     number = sent(client, text, **more)["id"]
     assert client.post(f"/api/v1/telemetry/imports/{number}/start").status_code == 200
     return ended(client, number)
@@ -203,7 +206,9 @@ def test_a_large_file_goes_in_pieces_and_one_that_was_interrupted_is_begun_again
     paces: list[float] = []
 
     def run(is_stopping: Callable[[], bool]) -> bool:
-        return history.run_next(database, runtime.store, tmp_path, is_stopping=is_stopping, pause=paces.append)
+        return history.run_next(
+            database, runtime.store, tmp_path, most_bytes=10**9, is_stopping=is_stopping, pause=paces.append
+        )
 
     assert not run(lambda: next(stops, True))
     assert 0 < len(stored(runtime, device, "temperature")) < 50_000
@@ -221,6 +226,7 @@ def test_a_file_that_cannot_be_read_fails_with_the_reason(client: httpx.Client, 
         "first line": b"time;value\n1;2\n",
         "too long": b"ts,metric,value\n" + b"x" * 1_100_000,
         "UTF-8": b"ts,metric,value\n1,a,\xff\n",
+        "ends before its end": gzip.compress(GOOD.encode())[:-10],
     }
     for said, content in files.items():
         made = client.post("/api/v1/telemetry/imports", json={"zone": "UTC", "device": device.key}).json()["id"]
@@ -228,6 +234,16 @@ def test_a_file_that_cannot_be_read_fails_with_the_reason(client: httpx.Client, 
         found = ended(client, made)
         assert found["state"] == "failed"
         assert said in found["trouble"]
+
+
+def test_TEL_8_a_gzipped_file_is_imported_as_what_it_holds_and_a_skipped_hour_is_read_with_the_offset_before(
+    client: httpx.Client, runtime: Runtime, device: Device
+) -> None:
+    text = GOOD.format(key=device.key) + f"{device.key},2024-03-31T02:30:00,temperature,20\n"
+    done = imported(client, gzip.compress(text.encode()), file_name="history.csv.gz")
+    assert (done["state"], done["report"]["stored"], done["report"]["refused"]) == ("done", 5, 0)
+    last = stored(runtime, device, "temperature").ts_ms[-1]
+    assert clock.from_ms(int(last)) == datetime(2024, 3, 31, 1, 30, tzinfo=UTC)
 
 
 def test_only_a_history_may_be_long_and_never_as_a_form(
