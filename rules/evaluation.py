@@ -6,45 +6,25 @@ that the engine holds open, the table is right and the engine is brought to it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
 
-import msgspec
 import numpy as np
-from sqlalchemy import BigInteger, String, cast, delete, func, select
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, conditions, late, recall, roster, standing
+from rules import alarms, late, recall, roster, sightings, standing, stored_states
 from rules.engine import Engine
-from rules.episodes import Over, Seen, Sighting
-from rules.models import Alarm, RuleState
-from rules.outcome import (
-    Cleared,
-    Evidence,
-    HeldColumns,
-    Insight,
-    Outcome,
-    Raised,
-    Sample,
-    SeverityChanged,
-    State,
-    Transition,
-    load_state,
-)
-from rules.replay import Episode
+from rules.episodes import Sighting
+from rules.models import Alarm
+from rules.outcome import HeldColumns, Insight, Outcome, State, Transition
 from rules.roster import Roster
 from rules.standing import Standing
 from telemetry import quality
 from telemetry.readings import Float64s, Int64s, Texts
 from telemetry.store import TelemetryStore
-
-_MOST: Final = 20_000
-"""Rows in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +87,7 @@ class Evaluator:
         singles = self._standing.singles()
         if singles:
             self._engine.install([one.instance for one in singles])
-        self._engine.restore(_all_states(session, self._standing))
+        self._engine.restore(stored_states.all_of(session, self._standing))
         self._seed(store, np.concatenate([instances.series, _watched_by(singles)]), now)
 
     # Where several evaluators share the assets ------------------------------------------------------------------
@@ -138,7 +118,7 @@ class Evaluator:
 
     def _install(self, session: Session, store: TelemetryStore, rules: Sequence[Standing], now: datetime) -> None:
         self._engine.install([one.instance for one in rules])
-        self._engine.restore(_states(session, [one.instance.id for one in rules]))
+        self._engine.restore(stored_states.of_some(session, [one.instance.id for one in rules]))
         self._seed(store, _watched_by(rules), now)
 
     def _is_mine(self, rule: Standing) -> bool:
@@ -160,8 +140,8 @@ class Evaluator:
         changed = [one for number, one in wanted.items() if self._standing.get(number) != one]
         fresh = {one.instance.id for one in changed if one.instance.id not in self._standing}
         if changed:
-            self._retell(session, changed, now)
-        return Changes(changed, gone, _states(session, fresh))
+            sightings.retell(session, changed, now)
+        return Changes(changed, gone, stored_states.of_some(session, fresh))
 
     def _look(
         self, session: Session, *, alarm_type_ids: Iterable[int] | None = None, asset_ids: Iterable[int] | None = None
@@ -286,15 +266,18 @@ class Evaluator:
 
     def write(self, session: Session, outcome: Outcome, *, now: datetime) -> None:
         """Write what an outcome leads to: alarms with their events, and states. Call ``commit`` once it is through."""
-        numbered = [(one.instance, seen) for one in outcome.transitions if (seen := self._sighting(one)) is not None]
+        numbered = [(one.instance, seen) for one in outcome.transitions if (seen := self._seen(one)) is not None]
         taken = alarms.take(session, [seen for _, seen in numbered], now=now)
         self._adrift |= {
             number
             for (number, _), alarm_id in zip(numbered, taken, strict=True)
             if alarm_id is None and number in self._standing
         }
-        _store(session, outcome)
+        stored_states.write(session, outcome)
         late.note(session, outcome.late_spans, now=now)
+
+    def _seen(self, transition: Transition) -> Sighting | None:
+        return sightings.of(self._standing[transition.instance], transition)
 
     # Late readings ----------------------------------------------------------------------------------------------
 
@@ -324,86 +307,15 @@ class Evaluator:
         if verdict is None:
             late.put_off(session, found.task, by=late.QUIET_FOR, now=now)
             return None
-        told = {n: self._seen_of(one) for n, one in enumerate(verdict.replayed.episodes)}
+        told = {n: sightings.of_episode(rule, one) for n, one in enumerate(verdict.replayed.episodes)}
         late.write(session, found.task, verdict, told, now=now)
         outcome = self._engine.correct(number, verdict.replayed.state, now_ms)
-        _store(session, outcome)
+        stored_states.write(session, outcome)
         return outcome
-
-    def _seen_of(self, one: Episode) -> list[Seen]:
-        """Return what is seen of an episode: its raise, and how it stood last."""
-        raised = self._sighting(one.raised)
-        assert isinstance(raised, Seen)  # noqa: S101 - a raise is seen
-        last = replace(
-            raised,
-            severity=one.last.severity.key,
-            at=clock.from_ms(one.last.last_seen_ms),
-            value=one.last.value,
-            peak=one.last.peak,
-            total=one.last.matched,
-            opens=False,
-        )
-        return [raised, last]
 
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, once it is written."""
         self._engine.commit(outcome)
-
-    def _sighting(self, transition: Transition) -> Sighting | None:
-        rule = self._standing[transition.instance]
-        alarm = transition.alarm
-        if isinstance(transition, Cleared):
-            return None if transition.is_by_hand else Over(rule.fault, clock.from_ms(transition.ended_ms))
-        said: dict[str, Any] = {}
-        if isinstance(transition, Raised | SeverityChanged):
-            said = _said(rule, transition.evidence, alarm.metric)
-        if isinstance(transition, Raised):
-            held_for_ms = alarm.raised_ms - alarm.began_ms
-            said["evidence"] = _evidence(rule, transition.evidence) | {"held_for_ms": held_for_ms}
-        return Seen(
-            rule.fault,
-            alarm.severity.key,
-            began_at=clock.from_ms(alarm.began_ms),
-            at=clock.from_ms(transition.at_ms),
-            metric=alarm.metric,
-            value=alarm.value,
-            peak=alarm.peak,
-            opens=isinstance(transition, Raised),
-            total=alarm.matched,
-            **said,
-        )
-
-    def _retell(self, session: Session, changed: Sequence[Standing], now: datetime) -> None:
-        """Give open alarms the text and version of an edited rule, without counting (A10, A21)."""
-        rules = {(one.fault.subject, one.fault.type_key): one for one in changed}
-        found = session.scalars(
-            select(Alarm).where(
-                Alarm.is_active,
-                Alarm.alarm_type_id.in_({one.alarm_type_id for one in changed}),
-            )
-        )
-        told: list[Sighting] = []
-        for alarm in found:
-            rule = rules.get((alarm.subject, alarm.type_key))
-            if rule is None or alarm.rule_version == rule.version:
-                continue
-            values = {sample["metric"]: sample["value"] for sample in alarm.evidence.get("samples", ())}
-            if alarm.metric and alarm.value is not None:
-                values[alarm.metric] = alarm.value
-            message = conditions.render(rule.instance.definition.message, values)
-            told.append(
-                Seen(
-                    rule.fault,
-                    alarm.severity,
-                    alarm.began_at,
-                    alarm.last_seen_at,
-                    message=message,
-                    rule_version=rule.version,
-                    opens=False,
-                    times=0,
-                )
-            )
-        alarms.take(session, told, now=now)
 
 
 def insight(session: Session, store: TelemetryStore, rule: Standing, *, now: datetime) -> Insight | None:
@@ -414,118 +326,6 @@ def insight(session: Session, store: TelemetryStore, rule: Standing, *, now: dat
     return alone._engine.insight(rule.instance.id, clock.to_ms(now))  # noqa: SLF001 - one's own
 
 
-def _said(rule: Standing, evidence: Evidence, metric: str) -> dict[str, Any]:
-    values = {sample.metric: sample.value for sample in evidence.samples}
-    limits = [one.limit for one in evidence.limits if one.metric == metric and isinstance(one.limit, float | int)]
-    return {
-        "message": conditions.render(rule.instance.definition.message, values),
-        "limit": limits[0] if limits else None,
-        "rule_version": rule.version,
-    }
-
-
-def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
-    """Return why an alarm was raised, as it is frozen with it: samples, limits and where they came from."""
-    source = "override" if rule.is_overridden else "type"
-    return {
-        "samples": [_sample(rule, sample) for sample in evidence.samples],
-        "limits": [
-            {
-                "metric": limit.metric,
-                "operator": limit.operator,
-                "limit": limit.limit,
-                "deadband": limit.deadband,
-                "from": limit.source or source,
-            }
-            | ({"view": limit.view} if limit.view is not None else {})
-            | ({"other": limit.other} if limit.other is not None else {})
-            for limit in evidence.limits
-        ],
-        "rule_version": rule.version,
-    } | ({"schedule": asdict(evidence.opening)} if evidence.opening is not None else {})
-
-
-def _sample(rule: Standing, sample: Sample) -> dict[str, Any]:
-    watched = rule.instance.metrics.get(sample.metric)
-    return {
-        "metric": sample.metric,
-        "series": None if watched is None else watched.series,
-        "ts_ms": sample.ts_ms,
-        "value": sample.value,
-    }
-
-
 def _watched_by(rules: Iterable[Standing]) -> Int64s:
     series = {watched.series for one in rules for watched in one.instance.metrics.values()}
     return np.array(sorted(series), np.int64)
-
-
-def _all_states(session: Session, rules: Roster) -> list[State]:
-    """Return all stored states of rules that stand, under this process's numbers."""
-    found = []
-    for alarm_type_id, asset_id, stored in session.execute(
-        select(RuleState.alarm_type_id, RuleState.asset_id, RuleState.state)
-    ):
-        number = standing.instance_id(alarm_type_id, asset_id)
-        if number in rules:
-            found.append(load_state({**stored, "instance": number}))
-    return found
-
-
-def _states(session: Session, instances: Iterable[int]) -> list[State]:
-    """Return the stored states of some instances, under this process's numbers."""
-    wanted = sorted(instances)
-    found = []
-    for begin in range(0, len(wanted), _MOST):
-        asked = _pairs([standing.split_id(one) for one in wanted[begin : begin + _MOST]])
-        query = select(RuleState.alarm_type_id, RuleState.asset_id, RuleState.state).join(
-            asked, (RuleState.alarm_type_id == asked.c.kind) & (RuleState.asset_id == asked.c.thing)
-        )
-        for alarm_type_id, asset_id, stored in session.execute(query):
-            number = standing.instance_id(alarm_type_id, asset_id)
-            found.append(load_state({**stored, "instance": number}))
-    return found
-
-
-def _pairs(ids: Sequence[tuple[int, int]]) -> Any:  # noqa: ANN401 - a table of two columns
-    kinds, things = [kind for kind, _ in ids], [thing for _, thing in ids]
-    return (
-        func.unnest(cast(kinds, ARRAY(BigInteger)), cast(things, ARRAY(BigInteger)))
-        .table_valued("kind", "thing", name="asked")
-        .render_derived()
-    )
-
-
-def _store(session: Session, outcome: Outcome) -> None:
-    kept = [(*standing.split_id(number), state) for number, state in outcome.states.items() if state is not None]
-    for begin in range(0, len(kept), _MOST):
-        _store_some(session, kept[begin : begin + _MOST])
-    dropped = [standing.split_id(number) for number, state in outcome.states.items() if state is None]
-    for begin in range(0, len(dropped), _MOST):
-        asked = _pairs(dropped[begin : begin + _MOST])
-        session.execute(
-            delete(RuleState)
-            .where(RuleState.alarm_type_id == asked.c.kind, RuleState.asset_id == asked.c.thing)
-            .execution_options(synchronize_session=False)
-        )
-
-
-def _store_some(session: Session, kept: Sequence[tuple[int, int, State]]) -> None:
-    kinds, things, states = zip(*kept, strict=True)
-    rows = (
-        func.unnest(
-            cast(list(kinds), ARRAY(BigInteger)),
-            cast(list(things), ARRAY(BigInteger)),
-            cast([msgspec.json.encode(state).decode() for state in states], ARRAY(String)),
-        )
-        .table_valued("kind", "thing", "state", name="kept")
-        .render_derived()
-    )
-    statement = upsert(RuleState).from_select(
-        ["alarm_type_id", "asset_id", "state"], select(rows.c.kind, rows.c.thing, cast(rows.c.state, JSONB))
-    )
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[RuleState.alarm_type_id, RuleState.asset_id], set_={"state": statement.excluded.state}
-        )
-    )
