@@ -113,6 +113,11 @@ def require(session: Session, viewer: Viewer, right: str, unit_id: int) -> None:
     Raises:
         Forbidden: the viewer sees it but may not do this there.
     """
-    path = session.scalar(select(OrgUnit.path).where(OrgUnit.id == unit_id))
-    if path is None or not viewer.may_at(right, path):
+    if not reaches(session, viewer, right, unit_id):
         raise Forbidden("You may see this but not change it.")
+
+
+def reaches(session: Session, viewer: Viewer, right: str, unit_id: int) -> bool:
+    """Return whether a right reaches an org unit."""
+    path = session.scalar(select(OrgUnit.path).where(OrgUnit.id == unit_id))
+    return path is not None and viewer.may_at(right, path)

@@ -13,6 +13,7 @@ NOUNS: tuple[str, ...] = (
     "alarms_followed",
     "alarms_acts",
     "alarm_actions",
+    "alarm_runs",
     "alarms",
     "applications",
     "assets",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.access import Db, Parts, needs
 from api.v1 import alarms as v1
 from api.v1 import telemetry as readings
-from api.web import alarm_why, alarms_view, curves, forms, pages
+from api.web import alarm_runs, alarm_why, alarms_view, curves, forms, pages
 from assets import measured, types
 from assets.models import Metric
 from kernel import clock, i18n
@@ -84,6 +84,7 @@ def _page(
         twins=alarm_desk.twins(db, found),
         order=v1.orders_of(db, viewer, [found]).get(found.id),
         wait=waiting.of_alarm(db, found.id),
+        runs=alarm_runs.of(db, viewer, found, request.state.language),
         src=f"/alarms/{found.id}/curve?" + urlencode({"metric": shown}, doseq=True) if shown else None,
         start=start,
         end=end,

@@ -46,8 +46,10 @@ def retry_all(db: Db, viewer: Actor) -> Response:
 
 
 @router.post("/{delivery_id}/retry")
-def retry(db: Db, viewer: Actor, delivery_id: int) -> Response:
-    """Put one stuck delivery back in line."""
+def retry(db: Db, viewer: Actor, delivery_id: int, back: str = "") -> Response:
+    """Put one stuck delivery back in line, and go back to the alarm it was asked from."""
     if not oversight.retry(db, viewer, [delivery_id], clock.now()):
         raise NotFound("There is nothing here, or it is not yours to see.")
+    if back.startswith("/alarms/"):
+        return pages.go(back, notice=i18n.noop("It is tried again."))
     return pages.go("/deliveries", notice=i18n.noop("{n} deliveries are tried again."), n=1)
