@@ -15,7 +15,10 @@ from rules.actions import ActionDraft
 from tests import factories
 from tests.browser import faults, visit
 from tests.factories import Company
-from tests.web.test_alarm_runs import alarm  # noqa: F401 - a fixture
+from tests.web import test_alarm_runs
+
+alarm = test_alarm_runs.alarm
+"""An alarm that set off three actions, of which one failed."""
 
 
 @pytest.fixture
@@ -76,7 +79,8 @@ def test_pages_with_data_are_accessible_and_fit_their_window(
             page = context.new_page()
             for path in pages:
                 answer = page.goto(address + path)
-                assert answer is not None and answer.ok, path
+                assert answer is not None, path
+                assert answer.ok, path
                 found += [f"{language} {path}: {fault}" for fault in faults(page)]
                 if page.evaluate("document.documentElement.scrollWidth") > width:
                     found.append(f"{language} {path}: wider than {width}")
