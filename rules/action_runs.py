@@ -4,6 +4,7 @@ A run stands on its own row; whether it waits, is tried again or was given up st
 Targets are told in short: an address outside may carry a secret in its path, so only its host is named.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,7 +77,7 @@ def target(run: Run) -> str:
         return urlsplit(said["url"]).hostname or ""
     if run.kind == "command":
         return str(said["method"])
-    return f"{said['name']} = {said['value']}"
+    return f"{said['name']} = {json.dumps(said['value'], ensure_ascii=False)}"
 
 
 def reason(kept: str | None) -> str | None:

@@ -67,7 +67,7 @@ def test_RUL_17_the_page_of_an_alarm_says_what_it_set_off_and_a_failed_one_is_tr
     rest = client.get(f"/api/v1/alarms/{alarm}/actions", params={"cursor": told["next"]}).json()
     message, webhook, attribute = [*told["items"], *rest["items"]]
     assert (message["state"], message["target"], message["error"]) == ("done", "dispatcher", None)
-    assert (attribute["state"], attribute["target"], rest["next"]) == ("done", "tripped = True", None)
+    assert (attribute["state"], attribute["target"], rest["next"]) == ("done", "tripped = true", None)
     assert (webhook["state"], webhook["target"], webhook["attempts"]) == ("failed", "127.0.0.1", events.ATTEMPTS)
     assert webhook["error"].startswith("127.0.0.1 lies in a network that is not public.")
     assert "a-secret" not in str(told)
