@@ -39,7 +39,7 @@ TABLE: Final = (
     Tick("delays", 2, waiting.run_due),
     Tick("recovery", 10, recovery.run_due),
     Tick("pool", 5, pool.end_offers),
-    Tick("dispatch", 60, assign.retry),
+    Tick("dispatch", 60, assign.retry, in_a_row=25),
     Tick("alarm holds", 2, timers.run_holds),
     Tick("held alarms", 10, timers.run_held),
     Tick("alarm floods", 5, timers.run_floods),

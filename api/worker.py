@@ -24,11 +24,16 @@ STALLED = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Something that is to happen again and again: ``run`` gets a transaction of its own and the instant."""
+    """Something that is to happen again and again: ``run`` gets a transaction of its own and the instant.
+
+    While it says that it did something it runs again at once, up to ``in_a_row`` times, so that what has much to do
+    does it in small transactions.
+    """
 
     name: str
     every_s: float
     run: Callable[[Session, datetime], object]
+    in_a_row: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,11 @@ class Worker:
 
     def _run(self, tick: Tick) -> None:
         try:
-            with db.transaction(self._sessions) as session:
-                tick.run(session, clock.now())
+            for _time in range(tick.in_a_row):
+                with db.transaction(self._sessions) as session:
+                    did_something = tick.run(session, clock.now())
+                if not did_something or self._stopping.is_set():
+                    return
         except Exception as error:  # noqa: BLE001 - the edge of a tick: logged, and the next one tries again
             log.of(__name__).warning("tick failed", tick=tick.name, error=repr(error))
 

@@ -28,6 +28,8 @@ from people.scope import Viewer
 
 MOST_REFUSALS: Final = 3
 """After so many refusals a person decides (DI-9)."""
+AT_ONCE: Final = 20
+"""So many orders are decided in one transaction when dispatch looks again."""
 NOBODY_FITS: Final = i18n.noop("Nobody fits. A dispatcher has to decide.")
 REFUSED_TOO_OFTEN: Final = i18n.noop("Refused three times. A dispatcher has to decide.")
 BEST: Final = i18n.noop("The highest score of those who fit.")
@@ -61,29 +63,48 @@ def dispatch(session: Session, order: Order, now: datetime) -> Decision | None:
 
 
 def retry(session: Session, now: datetime, *, limit: int = 500) -> int:
-    """Look again for orders nobody fitted, most urgent first; return how many found somebody (run by a tick)."""
+    """Look again for orders nobody fitted, most urgent first; return how many found somebody (run by a tick).
+
+    At most ``AT_ONCE`` of one company are decided, so that nobody waits long for the turn to decide: whoever calls
+    does so again, in a transaction of its own, while somebody was found.
+    """
     is_waiting = (
         (Order.phase == "new") & ~Order.in_pool & (func.cardinality(Order.refused_by) < MOST_REFUSALS) & desk.is_open()
     )
-    for company_id in sorted(session.scalars(select(Order.company_id).where(is_waiting).distinct())):
-        _decide_alone(session, company_id)
-    waiting = session.scalars(
-        select(Order)
-        .where(is_waiting)
-        .order_by(Order.priority, Order.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    crowds: dict[int, Crowd] = {}
+    urgent_first = select(Order).where(is_waiting).order_by(Order.priority, Order.id)
+    hopeful = _hopeful(session, session.scalars(urgent_first.limit(limit)).all(), now)
+    if not hopeful:
+        return 0
+    company_id = hopeful[0].company_id
+    _decide_alone(session, company_id)
+    mine = urgent_first.where(Order.id.in_([order.id for order in hopeful])).with_for_update(skip_locked=True)
+    waiting = session.scalars(mine.execution_options(populate_existing=True)).all()
+    known = crowd.gather(session, company_id, now)
     found = 0
     for order in waiting:
-        known = crowds.setdefault(order.company_id, crowd.gather(session, order.company_id, now))
         job = crowd.job_of(session, order, now)
         candidates = scoring.rank(job, known.at(desk.path_of(session, order)))
         if (chosen := scoring.choice(candidates)) is not None:
             _assign(session, order, job, candidates, chosen, now)
-            del crowds[order.company_id]
+            known = known.given(chosen.person.id, order, now)
             found += 1
+    return found
+
+
+def _hopeful(session: Session, orders: Sequence[Order], now: datetime) -> list[Order]:
+    """Return the first of the orders that somebody fits now, all of one company. Nothing is locked or decided."""
+    found: list[Order] = []
+    crowds: dict[int, Crowd] = {}
+    for order in orders:
+        if found and order.company_id != found[0].company_id:
+            continue
+        if order.company_id not in crowds:
+            crowds[order.company_id] = crowd.gather(session, order.company_id, now)
+        job, path = crowd.job_of(session, order, now), desk.path_of(session, order)
+        if any(scoring.removal(job, person) is None for person in crowds[order.company_id].at(path)):
+            found.append(order)
+        if len(found) == AT_ONCE:
+            break
     return found
 
 

@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from assets.models import Site
 from maintenance.dispatch.scoring import LOOK_AHEAD, Held, Job, Person, Position
 from maintenance.orders.models import Order
-from people import shifts
 from people.hours import Pattern, Stretch
-from people.models import Absence, Account, AccountSkill, Membership, OrgUnit, Role, Shift, TeamMember
+from people.models import Absence, Account, AccountSkill, Membership, OrgUnit, Role, Shift, Skill, TeamMember
 
 RIGHT: Final = "orders.work"
 HELD_BY_SOMEBODY: Final = ("assigned", "accepted", "travelling", "on_site", "working", "paused")
@@ -35,6 +34,12 @@ class Crowd:
     def at(self, path: str) -> list[Person]:
         """Return the people as candidates for an order whose org unit has this path."""
         return [replace(one, reaches_site=path.startswith(self.reach[one.id])) for one in self.people]
+
+    def given(self, account_id: int, order: Order, now: datetime) -> "Crowd":
+        """Return the people as gathering them anew would show them, once one of them was given an order."""
+        return replace(
+            self, people=tuple(_given(one, order, now) if one.id == account_id else one for one in self.people)
+        )
 
 
 def gather(session: Session, company_id: int, now: datetime, *, only: Iterable[int] | None = None) -> Crowd:
@@ -78,25 +83,55 @@ def job_of(session: Session, order: Order, now: datetime, *, planned_at: datetim
     )
 
 
+def _given(person: Person, order: Order, now: datetime) -> Person:
+    minutes, start = order.estimated_minutes, order.planned_at
+    visit = ((start, start + timedelta(minutes=minutes), order.number),) if start is not None else ()
+    return replace(
+        person, open_minutes=person.open_minutes + minutes, last_assigned_at=now, visits=(*person.visits, *visit)
+    )
+
+
 def _people(session: Session, ids: list[int], now: datetime) -> tuple[Person, ...]:
     skills = defaultdict(list)
-    held = select(AccountSkill).where(_among(AccountSkill.account_id, ids)).options(joinedload(AccountSkill.skill))
-    for one in session.scalars(held):
-        skills[one.account_id].append(Held(one.skill.key, one.level, one.valid_from, one.valid_until))
+    held = select(
+        AccountSkill.account_id, Skill.key, AccountSkill.level, AccountSkill.valid_from, AccountSkill.valid_until
+    ).join(Skill, Skill.id == AccountSkill.skill_id)
+    for account_id, key, level, since, until in session.execute(held.where(_among(AccountSkill.account_id, ids))):
+        skills[account_id].append(Held(key, level, since, until))
     patterns: dict[int, list[Pattern]] = defaultdict(list)
-    for shift in session.scalars(select(Shift).where(_among(Shift.account_id, ids)).order_by(Shift.id)):
-        patterns[shift.account_id].append(shifts.pattern_of(shift))
+    worked = select(
+        Shift.account_id, Shift.weekdays, Shift.starts, Shift.ends, Shift.zone, Shift.valid_from, Shift.valid_until
+    )
+    for one in session.execute(worked.where(_among(Shift.account_id, ids)).order_by(Shift.id)):
+        patterns[one.account_id].append(
+            Pattern(frozenset(one.weekdays), one.starts, one.ends, one.zone, one.valid_from, one.valid_until)
+        )
     away: dict[int, list[Stretch]] = defaultdict(list)
-    soon = select(Absence).where(_among(Absence.account_id, ids), Absence.ends_at > now)
-    for absence in session.scalars(soon.where(Absence.starts_at < now + 4 * LOOK_AHEAD)):
-        away[absence.account_id].append((absence.starts_at, absence.ends_at))
+    soon = select(Absence.account_id, Absence.starts_at, Absence.ends_at).where(
+        _among(Absence.account_id, ids), Absence.ends_at > now, Absence.starts_at < now + 4 * LOOK_AHEAD
+    )
+    for account_id, starts_at, ends_at in session.execute(soon):
+        away[account_id].append((starts_at, ends_at))
     teams: dict[int, set[int]] = defaultdict(set)
     for account_id, team_id in session.execute(
         select(TeamMember.account_id, TeamMember.team_id).where(_among(TeamMember.account_id, ids))
     ):
         teams[account_id].add(team_id)
     minutes, visits = _loads(session, ids)
-    accounts = session.scalars(select(Account).where(_among(Account.id, ids)).order_by(Account.id)).all()
+    # Values, not rows to be kept: this is asked for each order, of everybody, while others wait for their turn.
+    accounts = session.execute(
+        select(
+            Account.id,
+            Account.name,
+            Account.is_active,
+            Account.last_assigned_at,
+            Account.latitude,
+            Account.longitude,
+            Account.position_at,
+        )
+        .where(_among(Account.id, ids))
+        .order_by(Account.id)
+    ).all()
     return tuple(
         Person(
             id=one.id,
@@ -108,7 +143,7 @@ def _people(session: Session, ids: list[int], now: datetime) -> tuple[Person, ..
             teams=frozenset(teams[one.id]),
             open_minutes=minutes.get(one.id, 0),
             last_assigned_at=one.last_assigned_at,
-            position=_position(one),
+            position=_position(one.latitude, one.longitude, one.position_at),
             visits=tuple(visits[one.id]),
         )
         for one in accounts
@@ -133,7 +168,7 @@ def _loads(session: Session, ids: list[int]) -> tuple[dict[int, int], dict[int, 
     return minutes, visits
 
 
-def _position(account: Account) -> Position | None:
-    if account.latitude is None or account.longitude is None or account.position_at is None:
+def _position(latitude: float | None, longitude: float | None, at: datetime | None) -> Position | None:
+    if latitude is None or longitude is None or at is None:
         return None
-    return Position(account.latitude, account.longitude, account.position_at)
+    return Position(latitude, longitude, at)

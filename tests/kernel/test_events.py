@@ -1,6 +1,7 @@
 """The outbox: every effect once, whatever fails, whoever is killed; and nothing stuck without being seen (D05)."""
 
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event as hooks
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import audit, db, events, numbering
@@ -76,6 +78,27 @@ def test_each_subscriber_hears_of_each_event_once(database: Database) -> None:
     assert {row.state for row in deliveries(database)} == {"done"}
     with database() as session:
         assert events.is_idle(session)
+
+
+def test_what_waits_is_found_through_its_index_however_many_deliveries_are_done(database: Database) -> None:
+    """A prepared statement may be planned without its parameters; the partial index has to serve that plan too."""
+    emit(database, Happened(1))
+    fan_out(database, {Happened: [first]})
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        asked.append(statement)
+
+    with database() as session:
+        hooks.listen(session.get_bind(), "before_cursor_execute", note)
+        assert events.deliver_one(database, {Happened: [first]}, NOW, besides=["someone.else"]) is not None
+        hooks.remove(session.get_bind(), "before_cursor_execute", note)
+        [claim] = [one for one in asked if "FROM delivery" in one and "SKIP LOCKED" in one]
+        places = iter(range(1, 100))
+        generic = re.sub(r"%\(\w+\)s", lambda _name: f"${next(places)}", claim)
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = session.connection().exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {generic}").scalars().all()
+    assert any("ix_delivery_due" in line for line in plan), plan
 
 
 def test_an_event_of_a_transaction_that_is_rolled_back_never_happened(database: Database) -> None:

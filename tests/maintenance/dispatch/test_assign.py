@@ -2,13 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import db
 from kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from kernel.models import Event
-from maintenance.dispatch import assign, pool
+from maintenance.dispatch import assign, crowd, pool
 from maintenance.dispatch.models import Decision
 from maintenance.orders import desk
 from maintenance.orders.events import OrderOpened
@@ -81,6 +81,65 @@ def test_a_stranded_order_is_assigned_as_soon_as_somebody_comes_on_shift(session
     monday = NOW + timedelta(days=3)
     assert assign.retry(session, monday) == 1
     assert order.assignee_id == late.id
+
+
+def test_looking_again_asks_for_the_people_once_a_step_and_shares_the_work_all_the_same(
+    session: Session, made: World
+) -> None:
+    """Many wait: each step is short, later orders see who was given earlier ones, and the most urgent come first."""
+    people = [made.technician, *(another(session, made, username=f"t{number}") for number in range(4))]
+    rest = [opened(session, made, priority=4) for _ in range(7)]
+    urgent = [opened(session, made, priority=1) for _ in range(assign.AT_ONCE)]
+    asked = asked_for_people(session)
+    assert assign.retry(session, NOW) == assign.AT_ONCE
+    assert len(asked) <= 2, "once to see who fits, once more when it is our turn to decide"
+    assert ({one.phase for one in urgent}, {one.phase for one in rest}) == ({"assigned"}, {"new"})
+    given = [one.assignee_id for one in urgent]
+    assert {one.id: given.count(one.id) for one in people} == {one.id: assign.AT_ONCE // 5 for one in people}
+    assert (assign.retry(session, NOW), assign.retry(session, NOW)) == (7, 0)
+    loads = [one["open_minutes"] for one in assign.decisions(session, rest[-1])[0].candidates["list"]]
+    assert sum(loads) == 60 * (assign.AT_ONCE + 6), "a decision is stored with the work given just before it"
+
+
+def asked_for_people(session: Session) -> list[str]:
+    """Return a list that grows with each query for who may carry out orders."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "FROM membership" in statement:
+            asked.append(statement)
+
+    event.listen(session.get_bind(), "before_cursor_execute", note)
+    return asked
+
+
+def test_looking_again_in_vain_keeps_nobody_from_deciding_and_the_hopeless_hold_up_nobody(
+    database: sessionmaker[Session],
+) -> None:
+    with db.transaction(database) as session:
+        made = world.build(session)
+        hopeless = [opened(session, made, skill="high voltage", priority=1) for _ in range(assign.AT_ONCE + 1)]
+    with database() as looking, database() as deciding:
+        assert assign.retry(looking, NOW) == 0
+        # That transaction is still open, and yet the turn to decide is free and so are the rows.
+        deciding.execute(text("SET LOCAL lock_timeout = '1s'"))
+        for one in hopeless:
+            assign.dispatch(deciding, desk.locked(deciding, one.id), NOW)
+    with db.transaction(database) as session:
+        last = opened(session, made, priority=4)
+        assert assign.retry(session, NOW) == 1
+        assert last.assignee_id == made.technician.id
+
+
+def test_people_after_an_order_was_given_are_as_if_they_were_asked_for_anew(session: Session, made: World) -> None:
+    another(session, made)
+    for planned_at in (None, NOW + timedelta(hours=3)):
+        before = crowd.gather(session, made.company.id, NOW)
+        order = opened(session, made, planned_at=planned_at, estimated_minutes=45)
+        assert dispatched(session, order) is not None
+        assert order.assignee_id is not None
+        session.flush()
+        assert before.given(order.assignee_id, order, NOW) == crowd.gather(session, made.company.id, NOW) != before
 
 
 def test_DI_9_the_refuser_is_passed_over_and_the_third_refusal_goes_to_the_dispatcher(
