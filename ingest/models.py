@@ -258,6 +258,10 @@ class SparkplugNode(Row):
     is_asked: Mapped[bool]
     recent: Mapped[bytes] = mapped_column(LargeBinary)
     """Digests of the messages taken lately, each with its time, so that a redelivered one is known again."""
+    mark: Mapped[int] = mapped_column(BigInteger)
+    """Drawn anew by whoever writes this row, so that a worker sees whether another has followed the node meanwhile."""
+    follows: Mapped[int] = mapped_column(BigInteger)
+    """The mark of the state that this one was reached from; it is written over no other."""
 
 
 class SparkplugBirth(Row):

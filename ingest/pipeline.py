@@ -35,6 +35,7 @@ from ingest.publisher import Outgoing
 from ingest.registry import Registry
 from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
+from ingest.sparkplug.kept import Outrun
 from ingest.stuck import Seen, Stuck
 from kernel import clock, db, log
 from rules import late
@@ -179,7 +180,11 @@ class Pipeline:
     def finish(self, batch: Batch, decoded: Decoded) -> list[Outgoing]:
         """Make a batch durable that has been read; see ``process``."""
         try:
-            return self._path(batch, decoded)
+            while True:
+                try:
+                    return self._path(batch, decoded)
+                except Outrun:
+                    self._catch_up(decoded)
         except (*TRANSIENT, Deposed):
             raise
         except Exception as error:  # noqa: BLE001 - the edge of a batch: the one message at fault is set aside
@@ -188,6 +193,8 @@ class Pipeline:
     def _path(self, batch: Batch, decoded: Decoded, replays: Sequence[int] = ()) -> list[Outgoing]:
         followed = None
         if decoded.sparkplug:
+            if self.ground.is_shared:
+                self._catch_up(decoded)
             followed = self._sparkplug.follow(batch, decoded, is_replay=bool(replays))
             decoded = followed.decoded
         resolved = self._resolver.resolve(batch, decoded, clock.now())
@@ -220,6 +227,15 @@ class Pipeline:
             if report.is_acknowledged
         ]
         return answers if followed is None else answers + followed.asked
+
+    def _catch_up(self, decoded: Decoded) -> None:
+        """Go on with edge nodes from where other workers have left them."""
+
+        def read() -> None:
+            with db.transaction(self._sessions) as session:
+                self._sparkplug.catch_up(session, decoded.sparkplug)
+
+        self.patience.until_done(read, "database")
 
     def _look_for_stuck(self, resolved: Resolved) -> Seen | None:
         """Mark the readings of sensors that have stopped moving."""

@@ -5,7 +5,7 @@ stands after a batch is taken over only by ``settle``, once the batch is committ
 trace, and one that comes again is known by its bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -65,6 +65,18 @@ class Follower:
         self._held = kept.load(db)
         self._awaiting = {number for number, held in self._held.items() if held.node.is_awaiting}
 
+    def catch_up(self, db: Session, messages: Iterable[Said]) -> None:
+        """Read anew where those nodes stand, of all that messages come from, which others have followed meanwhile."""
+        speakers = [self._registry.speaker(Source(name)) for name in {said.node for said in messages}]
+        ids = [one.id for one in speakers if isinstance(one, Known)]
+        stored = kept.marks(db, ids)
+        outrun = [one for one in ids if stored.get(one, 0) != (self._held[one].mark if one in self._held else 0)]
+        if not outrun:
+            return
+        found = kept.load(db, outrun)
+        for number in outrun:
+            self._hold(number, found.get(number) or Held())
+
     def follow(self, batch: Batch, decoded: Decoded, *, is_replay: bool = False) -> Followed:
         """Return what the messages of a batch come to; with ``is_replay`` they are readings and move no session."""
         work = _Work(self._registry, self._held, batch, decoded, is_replay=is_replay)
@@ -86,8 +98,11 @@ class Follower:
     def settle(self, followed: Followed) -> None:
         """Go on from where a batch left its nodes: it is committed."""
         for number, (_, after) in followed.changed.items():
-            self._held[number] = after
-            (self._awaiting.add if after.node.is_awaiting else self._awaiting.discard)(number)
+            self._hold(number, after)
+
+    def _hold(self, number: int, held: Held) -> None:
+        self._held[number] = held
+        (self._awaiting.add if held.node.is_awaiting else self._awaiting.discard)(number)
 
     def missed(self, now: datetime) -> dict[int, tuple[Held, Held]]:
         """Return the nodes whose devices were awaited in vain, as they are held and as they will be."""
@@ -96,13 +111,13 @@ class Follower:
             held = self._held[number]
             node = session.overdue(held.node, clock.to_ms(now))
             if node is not None:
-                found[number] = (held, Held(node, held.recent))
+                found[number] = (held, Held(node, held.recent, kept.drawn()))
         return found
 
     def give_up(self, db: Session, missed: Mapping[int, tuple[Held, Held]], *, now: datetime) -> None:
         """Write that devices which were awaited in vain are away, unless another process follows their node now."""
         stored = kept.load(db, missed)
-        mine = {number: each for number, each in missed.items() if stored[number].node == each[0].node}
+        mine = {number: missed[number] for number, held in stored.items() if held.mark == missed[number][0].mark}
         told = {}
         for number, (before, after) in mine.items():
             key = self._registry.key_of(number)
@@ -182,9 +197,9 @@ class _Work:
         return step
 
     def close(self) -> None:
-        """Note, once a node, which messages were taken."""
+        """Note, once a node, which messages were taken, and mark where that left it."""
         for node_id, (before, after) in self.followed.changed.items():
-            after.recent = kept.with_fresh(before.recent, self._fresh[node_id])
+            after.recent, after.mark = kept.with_fresh(before.recent, self._fresh[node_id]), kept.drawn()
 
     def _tell(self, said: Said, told: Mapping[str, bool]) -> None:
         for name, is_online in told.items():

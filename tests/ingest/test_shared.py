@@ -25,6 +25,7 @@ from rules.library import AlarmTypeDraft
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
 from tests import plant
+from tests.ingest.group_worker import Worker
 from tests.plant import Plant
 from tests.waiting import until
 
@@ -68,38 +69,13 @@ def store(tmp_path: Path) -> Iterator[DuckDbStore]:
     opened.close()
 
 
-class Worker:
-    """A pipeline with a life of its own among the workers of a group."""
-
-    def __init__(self, database: sessionmaker[Session], store: DuckDbStore, share: str = "g") -> None:
-        self.member = Member(database, share)
-        self.member.join()
-        self.pipeline = Pipeline(database, store)
-        self.pipeline.bind(self.member.licence)
-        if share:
-            self.pipeline.share()
-        self.pipeline.prepare()
-        assert not self.member.rivals()
-        assert self.member.lead()
-        self.pipeline.resume()
-
-    def look_around(self) -> None:
-        if self.member.sweep():
-            while self.pipeline.ground.adopt_orphans():
-                pass
-
-    def die(self) -> None:
-        """Lose the connection, as a killed process does; nothing is said."""
-        self.member._hang_up()
-
-
 @pytest.fixture
 def workers(database: sessionmaker[Session], store: DuckDbStore, works: Plant) -> Iterator[Callable[..., Worker]]:  # noqa: ARG001
     with ExitStack() as stack:
 
         def make(share: str = "g") -> Worker:
             made = Worker(database, store, share)
-            stack.callback(made.member._hang_up)
+            stack.callback(made.die)
             return made
 
         yield make
