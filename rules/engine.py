@@ -48,11 +48,13 @@ class Engine:
     """All rule instances of one worker. Not safe for several threads at once.
 
     ``recall`` reads what series said before, for rules that look back; what it knows must hold every sample that was
-    evaluated, and may hold more.
+    evaluated, and may hold more. ``is_past``: samples of history, each of which arrived when it was measured, however
+    they are cut into batches.
     """
 
-    def __init__(self, recall: Recall = histories.nothing) -> None:
+    def __init__(self, recall: Recall = histories.nothing, *, is_past: bool = False) -> None:
         self._recall = recall
+        self._is_past = is_past
         self._awake_ms = LONG_AGO
         # Of the instances that look back, by slot: the series of each metric and how far back it is looked at.
         self._backs: dict[int, list[tuple[int, Reach]]] = {}
@@ -189,6 +191,7 @@ class Engine:
         self._remember(stepped, rows)
         transitions, updates = self._step(rows, stepped, now_ms, text, again=set(again.tolist()))
         self._count(rows, concerned.steady, now_ms, transitions, updates)
+        newest = rows.newest(self._columns, text, now_ms)
         return self._outcome(
             transitions,
             updates,
@@ -197,7 +200,7 @@ class Engine:
             late_rows=rows.late_rows,
             duplicates=rows.duplicates,
             unusable=rows.unusable,
-            held=rows.newest(self._columns, text, now_ms),
+            held=dataclasses.replace(newest, arrived_ms=newest.ts_ms) if self._is_past else newest,
         )
 
     def tick(self, now_ms: int) -> Outcome:
@@ -371,7 +374,8 @@ class Engine:
                 same = row + 1
                 while same < end and ts_ms[same] == ts_ms[row]:
                     same += 1
-                machine.sample(ts_ms[row], zip(metric[row:same], value[row:same], strict=True), now_ms)
+                values = zip(metric[row:same], value[row:same], strict=True)
+                machine.sample(ts_ms[row], values, ts_ms[row] if self._is_past else now_ms)
                 row = same
             machine.finish_updates()
             transitions.extend(machine.transitions)

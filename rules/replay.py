@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from rules import compiled, conditions
+from rules import compiled
 from rules.compiled import Compiled
 from rules.conditions import Severity
 from rules.engine import Engine
@@ -29,7 +29,6 @@ from rules.outcome import (
     Watched,
 )
 from rules.tape import MOST_METRICS, NOTHING, Float64s, Int64s, Samples, Tape
-from rules.trees import Silent
 
 _WORTH: Final = 4
 """So many instants at least, or stepping them is as fast."""
@@ -296,24 +295,18 @@ def _through_engine(
     state: State | None,
     cleared_ms: Iterable[int],
 ) -> Replayed:
-    """Do the same with an engine of its own, batch by batch."""
+    """Do the same with an engine of its own, batch by batch; silence falls due between samples, as timers do."""
     watched = {name: Watched(number, hold_of(instance, name)) for number, name in enumerate(names) if name in samples}
-    engine = Engine(_recalled(names, samples))
+    engine = Engine(_recalled(names, samples), is_past=True)
     engine.install([replace(instance, metrics=watched)])
     if state is not None:
         held = tuple(replace(one, series=names.index(one.metric)) for one in state.held)
         engine.restore([replace(state, held=held)])
     told: list[Transition] = []
-    pauses = _pauses(instance, samples)
     cuts = [*cleared_ms, None]
     begin_ms: int | None = None
     for cut in cuts:
-        for series, ts_ms, value, text in _batches(names, samples, begin_ms, cut, pauses):
-            if len(pauses):
-                # Silence is heard by our own clock, on which history came as it was measured.
-                outcome = engine.tick(int(ts_ms[0]) - 1)
-                engine.commit(outcome)
-                told.extend(outcome.transitions)
+        for series, ts_ms, value, text in _batches(names, samples, begin_ms, cut):
             outcome = engine.evaluate(series, ts_ms, value, int(ts_ms[-1]), text)
             engine.commit(outcome)
             told.extend(outcome.transitions)
@@ -341,32 +334,13 @@ def _recalled(names: Sequence[str], samples: Mapping[str, Samples]) -> Recall:
     return recall
 
 
-def _pauses(instance: Instance, samples: Mapping[str, Samples]) -> Int64s:
-    """Return the instants before and after which a metric was silent for so long that a rule may hear it, rising."""
-    lengths = [
-        leaf.seconds
-        for _, tree in instance.definition.conditions()
-        for leaf in conditions.leaves(tree)
-        if isinstance(leaf, Silent)
-    ]
-    if not lengths:
-        return np.empty(0, np.int64)
-    least_ms = max(0, round(1000 * min(lengths)))
-    found = [np.empty(0, np.int64)]
-    for one in samples.values():
-        at = np.flatnonzero(np.diff(one.ts_ms) >= least_ms)
-        found += [one.ts_ms[at] + 1, one.ts_ms[at + 1], one.ts_ms[-1:] + 1]
-    return np.unique(np.concatenate(found))
-
-
 def _batches(
     names: Sequence[str],
     samples: Mapping[str, Samples],
     begin_ms: int | None,
     end_ms: int | None,
-    pauses: Int64s,
 ) -> Iterator[tuple[Int64s, Int64s, Float64s, list[str | None] | None]]:
-    """Return columns of series, time, value and text in order of time, no instant cut in two, cut at each pause."""
+    """Return columns of series, time, value and text in order of time, no instant cut in two."""
     parts = [(number, samples[name]) for number, name in enumerate(names) if name in samples]
     if not parts:
         return
@@ -383,9 +357,6 @@ def _batches(
         end = min(first + _BATCH, last)
         if end < last:
             end = min(int(np.searchsorted(ts_ms, ts_ms[end - 1], "right")), last)
-        pause = int(np.searchsorted(pauses, ts_ms[first], "right"))
-        if pause < len(pauses):
-            end = min(end, int(np.searchsorted(ts_ms, pauses[pause])))
         said = [text[row] for row in order[first:end].tolist()] if has_text else None
         yield series[first:end], ts_ms[first:end], value[first:end], said
         first = end

@@ -188,3 +188,16 @@ def test_silence_in_history_is_heard_when_it_was() -> None:
         (probe.ms(890), probe.ms(1500)),
         (probe.ms(2390), None),
     ]
+
+
+def test_silence_falls_due_while_another_metric_speaks() -> None:
+    silent = {"type": "no_data", "metric": "a", "seconds": 300}
+    definition = alarm_type({"type": "automatic"}, major={"type": "all", "of": [over(50, "b"), silent]})
+    at = START_MS + np.r_[np.arange(0, 600, 10), np.arange(1500, 2100, 10)] * 1000
+    beside = START_MS + 70_000 * np.arange(40)
+    history = {"a": Samples.of(at, np.full(len(at), 5.0)), "b": Samples.of(beside, np.full(40, 60.0))}
+    found = replay.replay(Instance(1, definition, {"a": Watched(1), "b": Watched(2)}), history, probe.ms(3000)).episodes
+    assert [(one.raised_ms, one.ended_ms) for one in found] == [
+        (probe.ms(890), probe.ms(1500)),
+        (probe.ms(2390), None),
+    ]
