@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from assets.models import AssetType, Device
+from assets.models import Asset, AssetType, Binding, Device
 from ingest.allowance import Rates
 from ingest.decoded import Reason
 from ingest.events import IntakeLimitChanged
@@ -107,6 +107,39 @@ def of_device(session: Session, device: Device) -> Limit | None:
 def of_type(session: Session, kind: AssetType) -> Limit | None:
     """Return what was said of one type itself."""
     return _told(session.scalars(select(IntakeLimit).where(IntakeLimit.asset_type_id == kind.id)).one_or_none())
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A limit that applies, and of which type it was said; None where of the device itself."""
+
+    limit: Limit
+    kind: AssetType | None = None
+
+
+def source_of_device(session: Session, device: Device) -> Source | None:
+    """Return what applies to a device, as ``Stated.rates`` has it; None where the settings do."""
+    own = of_device(session, device)
+    if own is not None:
+        return Source(own)
+    kind = session.scalars(
+        select(AssetType)
+        .join(Asset, Asset.type_id == AssetType.id)
+        .join(Binding, Binding.asset_id == Asset.id)
+        .where(Binding.device_id == device.id, Binding.ends_at.is_(None))
+    ).one_or_none()
+    return None if kind is None else source_of_type(session, kind)
+
+
+def source_of_type(session: Session, kind: AssetType) -> Source | None:
+    """Return what applies to devices on machines of a type without their own word; None where the settings do."""
+    step: AssetType | None = kind
+    while step is not None:
+        said = of_type(session, step)
+        if said is not None:
+            return Source(said, step)
+        step = None if step.parent_id is None else session.get(AssetType, step.parent_id)
+    return None
 
 
 def set_device(session: Session, device: Device, wanted: Limit | None, *, actor: str, now: datetime) -> None:

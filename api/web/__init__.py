@@ -35,6 +35,7 @@ FEATURES: tuple[str, ...] = (
     "imports",
     "keeping",
     "labels",
+    "limits",
     "machines",
     "mappings",
     "meters",
