@@ -229,6 +229,8 @@ class Person:
 DAY, LATE, NIGHT = (time(7), time(15)), (time(15), time(23)), (time(23), time(7))
 OFFICE = (time(8), time(18))
 ALL_DAY = (time(0), time(0))
+ALL_ROUND = ("mechanical", "electrical", "hydraulics", "refrigeration")
+"""One technician a shift works in Hamburg; whatever breaks is theirs."""
 
 PEOPLE: Final = (
     Person("administrator", "He Ping 何平", "administrator", "company", shift=OFFICE),
@@ -238,15 +240,17 @@ PEOPLE: Final = (
     Person("planner", "Liu Fang 刘芳", "planner", "company", shift=OFFICE),
     Person("storekeeper", "Sun Lei 孙磊", "storekeeper", "company", shift=OFFICE),
     Person("zhang.wei", "Zhang Wei 张伟", "technician", "suzhou", skills=("mechanical", "hydraulics"), shift=DAY),
-    Person("li.na", "Li Na 李娜", "technician", "suzhou", skills=("mechanical", "electrical"), shift=LATE),
+    Person(
+        "li.na", "Li Na 李娜", "technician", "suzhou", skills=("mechanical", "electrical", "hydraulics"), shift=LATE
+    ),
     Person("wang.qiang", "Wang Qiang 王强", "technician", "suzhou", skills=("mechanical", "hydraulics"), shift=NIGHT),
     Person("zhao.jun", "Zhao Jun 赵军", "technician", "suzhou", skills=("electrical", "refrigeration"), shift=ALL_DAY),
     Person("huang.bo", "Huang Bo 黄博", "technician", "ningbo", skills=("mechanical", "electrical"), shift=DAY),
     Person("wu.tao", "Wu Tao 吴涛", "technician", "ningbo", skills=("mechanical", "electrical"), shift=LATE),
     Person("xu.lin", "Xu Lin 徐林", "technician", "ningbo", skills=("mechanical", "electrical"), shift=NIGHT),
-    Person("jonas", "Jonas Weber", "technician", "hamburg", "en", ("mechanical", "hydraulics", "refrigeration"), DAY),
-    Person("leyla", "Leyla Demir", "technician", "hamburg", "en", ("mechanical", "electrical", "hydraulics"), LATE),
-    Person("piotr", "Piotr Nowak", "technician", "hamburg", "en", ("mechanical", "electrical", "refrigeration"), NIGHT),
+    Person("jonas", "Jonas Weber", "technician", "hamburg", "en", ALL_ROUND, DAY),
+    Person("leyla", "Leyla Demir", "technician", "hamburg", "en", ALL_ROUND, LATE),
+    Person("piotr", "Piotr Nowak", "technician", "hamburg", "en", ALL_ROUND, NIGHT),
 )
 
 CUSTOMERS: Final = (

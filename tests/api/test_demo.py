@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.demo import company
+from api.demo import catalogue, company
 from api.runtime import Runtime
 from kernel import clock, db, settings
 from maintenance.orders import desk
@@ -46,3 +46,18 @@ def test_OPS_1_the_demo_has_work_in_every_hand_and_is_made_once(seeded: sessionm
     store.close()
     with seeded() as session:
         assert session.scalar(select(func.count()).select_from(Order)) == orders
+
+
+def test_OPS_1_for_every_machine_of_the_demo_somebody_who_can_mend_it_is_on_shift_at_any_hour() -> None:
+    """Else a newcomer who reports a fault in the evening waits for nobody."""
+    skill_of = {kind.key: kind.skill for kind in catalogue.KINDS}
+    needed = {(site, skill_of[kind]) for site, _, kind, *_ in catalogue.FLEET}
+    covered = {
+        (one.where, skill, hour)
+        for one in catalogue.PEOPLE
+        if one.shift is not None
+        for skill in one.skills
+        for hour in range(24)
+        if (hour - one.shift[0].hour) % 24 < ((one.shift[1].hour - one.shift[0].hour) % 24 or 24)
+    }
+    assert {(*need, hour) for need in needed for hour in range(24)} - covered == set()
