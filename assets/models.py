@@ -457,6 +457,5 @@ class Export(Job, Row):
     trouble: Mapped[str | None] = mapped_column(String(300))
     """Why it failed."""
     asked_at: Mapped[datetime]
-    """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]

@@ -327,5 +327,4 @@ class HistoryImport(Job, Row):
     trouble: Mapped[str | None] = mapped_column(String(300))
     """Why it failed."""
     asked_at: Mapped[datetime]
-    """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]

@@ -22,6 +22,7 @@ class Job:
     id: Mapped[Id]
     state: Mapped[str] = mapped_column(String(10))
     beat_at: Mapped[datetime | None]
+    """When whoever runs it was last heard of."""
 
 
 Work = TypeVar("Work", bound=Job)

@@ -126,7 +126,6 @@ class Backtest(Job, Row):
     """Assets that are through."""
     trouble: Mapped[str | None] = mapped_column(String(300))
     asked_at: Mapped[datetime]
-    """When whoever runs it was last heard of."""
     ended_at: Mapped[datetime | None]
 
     @property

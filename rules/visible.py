@@ -98,9 +98,9 @@ def versions(session: Session, kind: AlarmType, *, limit: int = 200) -> Sequence
 
 
 def overridden(
-    session: Session, viewer: Viewer, kind: AlarmType, *, limit: int = 500
+    session: Session, viewer: Viewer, kind: AlarmType, *, limit: int | None = 500
 ) -> list[tuple[RuleOverride, Asset]]:
-    """Return the overrides of an alarm type on assets within the viewer's sight, by the assets' code."""
+    """Return the overrides of an alarm type on assets within the viewer's sight, the first by the assets' code."""
     query = (
         select(RuleOverride, Asset)
         .join(Asset, Asset.id == RuleOverride.asset_id)

@@ -17,6 +17,7 @@ from kernel.errors import FixwrightError, Invalid
 from people.scope import Viewer
 from rules import handling
 from rules.handling import Handling
+from rules.models import AlarmType
 
 router = APIRouter(prefix="/rules")
 Writer = Annotated[Viewer, needs("rules.write")]
@@ -45,6 +46,12 @@ def values_of(typed: str) -> tuple[Value, ...]:
 def typed_of(values: tuple[Value, ...]) -> str:
     """Return values as one would type them."""
     return ", ".join(one if isinstance(one, str) and _value(one) == one else json.dumps(one) for one in values)
+
+
+def held_while(kind: AlarmType) -> str:
+    """Return in which state of the plant the alarms of a rule are held, as one would type it; empty: in none."""
+    now = handling.of(kind)
+    return f"{now.attribute} = {typed_of(tuple(now.values))}" if now.attribute else ""
 
 
 def _value(part: str) -> Value:

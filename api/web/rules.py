@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api import paging
 from api.access import Db, needs
 from api.v1 import rules as v1
-from api.web import by_code, forms, order_policies, pages, rule_words, thresholds
+from api.web import by_code, forms, order_policies, pages, rule_handling, rule_words, thresholds
 from api.web.thresholds import USUAL, ThresholdForm
 from assets import listing, types
 from assets.models import Asset, Metric
@@ -195,6 +195,7 @@ def _page(
         told=told,
         message=shown.definition.get("message", ""),
         shown=shown,
+        held_while=rule_handling.held_while(kind),
         is_old=shown.number != kind.version,
         versions=all_versions,
         differences=differences(before, shown),

@@ -85,7 +85,7 @@ def _handling(rule: WrittenRule, kind: AlarmType) -> Handling:
 def _differ(session: Session, viewer: Viewer, kind: AlarmType, rule: WrittenRule, names: Names, now: datetime) -> None:
     """Let exactly the assets of the file differ, of those within sight."""
     wanted = {one.asset: one.patch() for one in rule.overrides}
-    standing = {asset.code: (asset, row.patch) for row, asset in visible.overridden(session, viewer, kind)}
+    standing = {asset.code: (asset, row.patch) for row, asset in visible.overridden(session, viewer, kind, limit=None)}
     for code, (asset, _) in standing.items():
         if code not in wanted:
             if not viewer.may_at("rules.write", session.get_one(OrgUnit, asset.unit_id).path):

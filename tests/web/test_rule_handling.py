@@ -46,10 +46,10 @@ def test_ALM_5_handling_is_changed_in_a_form_audited_and_seen_on_the_rule(
     assert refused.status_code == 422
     assert 'value="state"' in refused.text, "what was typed stays"
 
-    said = {"latches": "1", "attribute": "state", "values": "stopped, 3"}
+    said = {"latches": "1", "attribute": "state", "values": "stopped, 3, true"}
     assert client.post(address, data=said).status_code == 303
     with database() as session:
-        assert handling.of(session.get_one(AlarmType, rule_id)) == Handling(True, False, "state", ("stopped", 3))
+        assert handling.of(session.get_one(AlarmType, rule_id)) == Handling(True, False, "state", ("stopped", 3, True))
         assert "rule.handle" in set(session.scalars(select(AuditEntry.action)))
-    assert "state = stopped, 3" in client.get(f"/rules/{rule_id}").text
+    assert "state = stopped, 3, true" in client.get(f"/rules/{rule_id}").text
     assert client_of("administrator", "quarry").get(address).status_code in {403, 404}

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import db
 from kernel.models import AuditEntry
-from rules.models import AlarmType, RuleVersion
+from rules.models import AlarmType, RuleOverride, RuleVersion
 from tests import factories
 from tests.browser import faults
 from tests.factories import Company
@@ -60,6 +60,22 @@ def test_RUL_14_200_rules_imported_twice_are_200_and_nothing_is_versioned_anew(
     assert count(database, AuditEntry) == before
     shown = sent(client, text, "text/preview").json()
     assert (shown["counts"], shown["changes"], shown["is_possible"]) == ({"unchanged": 200}, 0, True)
+
+
+def test_RUL_14_a_file_ends_every_override_that_it_leaves_out_however_many_there_are(
+    client: httpx.Client, company: Company, database: sessionmaker[Session]
+) -> None:
+    assert sent(client, file_of(rule())).json()["changed"] == 1
+    with db.transaction(database) as session:
+        kind = session.scalars(select(AlarmType)).one()
+        for _ in range(501):
+            on = factories.asset(session, company)
+            patch = {"limits": {"critical": 99.5}}
+            session.add(
+                RuleOverride(alarm_type_id=kind.id, asset_id=on.id, patch=patch, author="account:1", at=factories.NOW)
+            )
+    assert sent(client, file_of(rule(overrides=[]))).json()["changed"] == 1
+    assert count(database, RuleOverride) == 0
 
 
 def test_RUL_14_what_is_exported_is_imported_elsewhere_as_it_was(
