@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -119,6 +119,28 @@ def test_a_rule_of_two_conditions_is_built_by_hand_seen_and_saved(
     condition = stored["create"]["major"]["condition"]
     assert [one["limit"] for one in condition["of"]] == [80, 70]
     assert stored["create"]["major"]["kind"] == {"type": "duration", "seconds": 60}
+
+
+def test_no_form_is_offered_that_the_editor_would_empty(
+    browser: Browser, client: httpx.Client, address: str, pump: Asset
+) -> None:
+    context = browser.new_context(locale="en")
+    context.add_cookies([{"name": name, "value": value, "url": address} for name, value in client.cookies.items()])
+    page = context.new_page()
+    on_its_way: list[Route] = []
+
+    def hold(route: Route) -> None:
+        on_its_way.append(route)
+
+    page.route("**/rule-editor*.js*", hold)
+    with page.expect_request("**/rule-editor*.js*"):
+        page.goto(f"{address}/rules/new?type={pump.type_id}", wait_until="domcontentloaded")
+    plain = page.locator(".fw-rule-plain select[name=metric]")
+    expect(plain).to_be_attached()
+    expect(plain).to_be_hidden()
+    on_its_way[0].abort()
+    expect(plain).to_be_visible()
+    context.close()
 
 
 def test_what_the_editor_does_not_know_is_left_as_it_is(

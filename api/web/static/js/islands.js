@@ -43,6 +43,7 @@ async function attachOne(selector, module, element) {
     if (typeof detach === "function") leaving.set(element, [...(leaving.get(element) ?? []), detach]);
   } catch (error) {
     // One broken island must not take the others with it; the page works without any of them.
+    element.dataset.failed = "";
     console.error(`island ${module} failed`, element, error);
   }
 }
