@@ -21,6 +21,7 @@ from assets import listing, types
 from assets.models import Asset, Metric
 from kernel import clock, i18n
 from kernel.errors import FixwrightError
+from maintenance.orders import dictionary
 from maintenance.orders.models import Order
 from people import scope, views
 from people.models import Customer
@@ -209,6 +210,7 @@ def _rows(db: Session, viewer: Viewer, asked: Asked, rows: Sequence[Alarm]) -> d
         "orders": v1.orders_of(db, viewer, rows),
         "stood_for": alarm_desk.stood_for(db, viewer, [row.id for row in rows]),
         "described": _described(db, viewer, rows),
+        "meanings": dictionary.meanings(db, rows),
         "may_act": viewer.may("alarms.act"),
     }
 

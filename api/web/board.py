@@ -16,7 +16,7 @@ from api.web import due, pages
 from assets.models import Site
 from kernel import clock
 from maintenance.dispatch import crowd
-from maintenance.orders import desk, requests, urgency, worklist
+from maintenance.orders import desk, dictionary, requests, urgency, worklist
 from maintenance.orders.models import Order
 from maintenance.orders.models import Request as Report
 from maintenance.orders.worklist import Wanted
@@ -153,7 +153,7 @@ def _alarms(db: Session, viewer: Viewer) -> dict[str, Any]:
         .options(joinedload(Alarm.asset), joinedload(Alarm.device), joinedload(Alarm.alarm_type))
     ).all()
     number = db.scalar(select(func.count()).where(within, Alarm.is_active, Alarm.severity == "critical"))
-    return {"alarms": rows, "critical_count": number or 0}
+    return {"alarms": rows, "meanings": dictionary.meanings(db, rows), "critical_count": number or 0}
 
 
 def _reports(db: Session, viewer: Viewer) -> dict[str, Any]:

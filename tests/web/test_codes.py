@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import clock, db
@@ -14,6 +14,7 @@ from maintenance.plans import checklists
 from rules import alarms
 from rules.episodes import Fault, Seen
 from rules.events import AlarmAnnounced
+from rules.models import Alarm
 from tests import factories
 from tests.factories import Company
 
@@ -63,6 +64,22 @@ def test_ALM_14_a_known_code_opens_an_order_with_its_checklist_and_remedy(
             assert words in page, (path, words)
     technician.cookies.set("lang", "zh")
     assert "松开皮带，复位驱动器" in technician.get(f"/jobs/{order_id}").text
+
+
+def test_ALM_14_desk_and_board_say_what_a_code_means_in_the_language_of_who_reads_it(
+    client_of: ClientOf, company: Company, database: sessionmaker[Session]
+) -> None:
+    assert client_of().post("/api/v1/codes", json=E42).status_code == 201
+    reported(database, company, "E42")
+    reported(database, company, "E999")
+    with db.transaction(database) as session:
+        session.execute(update(Alarm).values(severity="major"))
+    chinese = client_of()
+    chinese.cookies.set("lang", "zh")
+    for path in ("/alarms", "/"):
+        assert "Drive overload" in client_of().get(path).text
+        assert "驱动过载" in chinese.get(path).text
+    assert chinese.get("/alarms").text.count("said by the device") == 1, "only where nothing explains the code"
 
 
 def test_ALM_14_an_unknown_code_opens_a_plain_order_and_is_listed_until_somebody_explains_it(
