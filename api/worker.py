@@ -42,6 +42,8 @@ class Lane:
 
     among: Collection[str] | None = None
     besides: Collection[str] = ()
+    is_outward: bool = False
+    """What was told to strangers cannot be rolled back, so each of these commits for itself."""
 
 
 class Worker:
@@ -67,7 +69,8 @@ class Worker:
         self._well_at = clock.now()
         self._scheduler = BackgroundScheduler(timezone="UTC")
         # Subscribers that wait for strangers have threads of their own: no order waits for a target that is down.
-        lanes = [Lane(besides=outward)] * threads + [Lane(among=outward)] * (OUTWARD_THREADS if outward else 0)
+        lanes = [Lane(besides=outward)] * threads
+        lanes += [Lane(among=outward, is_outward=True)] * (OUTWARD_THREADS if outward else 0)
         self._threads = [
             threading.Thread(target=self._deliver_for_ever, args=[lane], name=f"deliver-{number}")
             for number, lane in enumerate(lanes)
@@ -130,11 +133,12 @@ class Worker:
                 taken = events.fan_out(session, self._subscriptions, clock.now())
             if taken:
                 self._nudge()
-            delivered = 0
-            while not self._stopping.is_set() and events.deliver_one(
+            deliver = events.deliver_one if lane.is_outward else events.deliver_many
+            delivered = False
+            while not self._stopping.is_set() and deliver(
                 self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
             ):
-                delivered += 1
+                delivered = True
             if not taken and not delivered:
                 return
 

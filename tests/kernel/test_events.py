@@ -277,7 +277,7 @@ def run_together(work: Callable[[], object], *, threads: int) -> None:
 def test_D05_a_worker_killed_while_delivering_has_each_effect_once(
     database: Database, database_url: str, kills: int
 ) -> None:
-    total, random_ = 8 * kills, random.Random(5)
+    total, random_ = 40 * kills, random.Random(5)
     emit(database, *(Happened(n) for n in range(total)))
 
     def start() -> subprocess.Popen[bytes]:

@@ -35,7 +35,7 @@ def work(sessions: sessionmaker[Session]) -> bool:
     """Deliver until nothing is due; return whether anything was."""
     with db.transaction(sessions) as session:
         worked = bool(events.fan_out(session, SUBSCRIPTIONS, clock.now()))
-    while events.deliver_one(sessions, SUBSCRIPTIONS, clock.now()):
+    while events.deliver_many(sessions, SUBSCRIPTIONS, clock.now()):
         worked = True
     return worked
 

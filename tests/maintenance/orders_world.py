@@ -67,10 +67,9 @@ def deliver(database: sessionmaker[Session], now: datetime = NOW) -> list[str]:
         with db.transaction(database) as session:
             taken = events.fan_out(session, SUBSCRIPTIONS, now)
         delivered = 0
-        while (outcome := events.deliver_one(database, SUBSCRIPTIONS, now)) is not None:
-            delivered += 1
-            if outcome.error:
-                errors.append(outcome.error)
+        while outcomes := events.deliver_many(database, SUBSCRIPTIONS, now):
+            delivered += len(outcomes)
+            errors += [one.error for one in outcomes if one.error is not None]
         if not taken and not delivered:
             return errors
 

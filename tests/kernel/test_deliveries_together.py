@@ -1,0 +1,183 @@
+"""Deliveries that commit together (ADR 0022): each effect once, one that fails alone, nobody waited for with locks."""
+
+import random
+from datetime import datetime
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from kernel import audit, db, events, numbering
+from kernel.errors import Invalid
+from tests.factories import NOW
+from tests.kernel.test_events import deliveries, effects, emit, fan_out, run_together
+from tests.kernel.worker_process import Happened
+
+Database = sessionmaker[Session]
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LONGEST_S", 60.0)
+
+
+def count(session: Session, event: Happened, _now: datetime) -> None:
+    numbering.draw(session, f"effect of {event.number}")
+
+
+def note(session: Session, event: Happened, now: datetime) -> None:
+    """Leave an entry in the audit trail that names the transaction."""
+    within = session.execute(text("SELECT pg_current_xact_id()::text")).scalar_one()
+    audit.record(session, "note", subject=f"thing:{event.number}", actor="system", at=now, after={"within": within})
+
+
+def noted(database: Database) -> list[tuple[str, str]]:
+    with database() as session:
+        assert list(audit.verify(session)) == []
+        rows = session.execute(text("SELECT subject, after->>'within' FROM audit_entry ORDER BY seq"))
+        return [(subject, within) for subject, within in rows]
+
+
+def numbers(outcomes: list[events.Outcome]) -> list[int]:
+    return [one.delivery_id for one in outcomes]
+
+
+def test_what_waits_for_one_subscriber_commits_together_in_the_order_of_waiting(database: Database) -> None:
+    table: events.Subscriptions = {Happened: [note, count]}
+    emit(database, *(Happened(n) for n in range(events.MOST_AT_ONCE + 3)))
+    fan_out(database, table)
+
+    sizes = []
+    while outcomes := events.deliver_many(database, table, NOW):
+        assert len({one.subscriber for one in outcomes}) == 1
+        assert numbers(outcomes) == sorted(numbers(outcomes))
+        sizes.append(len(outcomes))
+
+    assert sorted(sizes) == [3, 3, events.MOST_AT_ONCE, events.MOST_AT_ONCE]
+    entries = noted(database)
+    assert [subject for subject, _ in entries] == [f"thing:{n}" for n in range(events.MOST_AT_ONCE + 3)]
+    assert len({within for _, within in entries}) == 2
+    assert effects(database) == {f"effect of {n}": 1 for n in range(events.MOST_AT_ONCE + 3)}
+    assert {row.state for row in deliveries(database)} == {"done"}
+
+
+def test_no_delivery_is_begun_when_time_is_up_and_the_rest_is_anyones(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LONGEST_S", 0.0)
+    table: events.Subscriptions = {Happened: [count]}
+    emit(database, Happened(1), Happened(2))
+    fan_out(database, table)
+    assert len(events.deliver_many(database, table, NOW)) == 1
+    assert effects(database) == {"effect of 1": 1}
+    assert len(events.deliver_many(database, table, NOW)) == 1
+    assert events.deliver_many(database, table, NOW) == []
+
+
+def test_one_that_fails_among_many_is_put_off_alone_and_leaves_nothing(database: Database) -> None:
+    def fails_for_three(session: Session, event: Happened, now: datetime) -> None:
+        count(session, event, now)
+        note(session, event, now)
+        events.emit(session, Happened(100 + event.number), subject="thing:1", at=now, actor="system")
+        if event.number % 3 == 0:
+            raise Invalid("Not this one.")
+
+    table: events.Subscriptions = {Happened: [fails_for_three]}
+    emit(database, *(Happened(n) for n in range(10)))
+    fan_out(database, table)
+    outcomes = events.deliver_many(database, table, NOW)
+
+    well = [n for n in range(10) if n % 3]
+    assert [one.error is None for one in outcomes] == [n % 3 != 0 for n in range(10)]
+    assert effects(database) == {f"effect of {n}": 1 for n in well}
+    assert [subject for subject, _ in noted(database)] == [f"thing:{n}" for n in well]
+    rows = deliveries(database)
+    assert [(row.state, row.attempts) for row in rows] == [("done", 0) if n % 3 else ("waiting", 1) for n in range(10)]
+    assert {row.next_at - NOW for row in rows if row.state == "waiting"} == {events.FIRST_PAUSE}
+    assert fan_out(database, table) == len(well), "what the others emitted is there"
+
+
+def test_what_the_commit_refuses_together_is_delivered_one_at_a_time(database: Database) -> None:
+    """The second of two equal rows is found out by the commit alone."""
+    with db.transaction(database) as session:
+        session.execute(text("CREATE TABLE claim (number int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+
+    def claim(session: Session, event: Happened, now: datetime) -> None:
+        count(session, event, now)
+        session.execute(
+            text("INSERT INTO claim VALUES (:number)"), {"number": 0 if event.number == 4 else event.number}
+        )
+
+    table: events.Subscriptions = {Happened: [claim]}
+    emit(database, *(Happened(n) for n in range(7)))
+    fan_out(database, table)
+    outcomes = events.deliver_many(database, table, NOW)
+
+    assert [one.error is None for one in outcomes] == [n != 4 for n in range(7)]
+    assert "UniqueViolation" in (outcomes[4].error or "")
+    assert effects(database) == {f"effect of {n}": 1 for n in range(7) if n != 4}
+    assert [(row.state, row.attempts) for row in deliveries(database)] == [
+        ("waiting", 1) if n == 4 else ("done", 0) for n in range(7)
+    ]
+
+
+def test_a_line_that_breaks_at_the_commit_marks_nothing_and_doubles_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: events.Subscriptions = {Happened: [count]}
+    emit(database, *(Happened(n) for n in range(5)))
+    fan_out(database, table)
+    commit, refused = Session.commit, []
+
+    def refuse_once(session: Session) -> None:
+        if not refused:
+            refused.append(session)
+            raise OSError("the line was cut")
+        commit(session)
+
+    monkeypatch.setattr(Session, "commit", refuse_once)
+    outcomes = events.deliver_many(database, table, NOW)
+    assert [one.error for one in outcomes] == [None] * 5
+    assert effects(database) == {f"effect of {n}": 1 for n in range(5)}
+    assert {row.attempts for row in deliveries(database)} == {0}
+
+
+def test_a_row_that_a_person_holds_is_not_waited_for_with_the_locks_of_others(database: Database) -> None:
+    table: events.Subscriptions = {Happened: [count]}
+    emit(database, *(Happened(n) for n in range(5)))
+    fan_out(database, table)
+    with database() as person:
+        numbering.draw(person, "effect of 3")
+        assert len(events.deliver_many(database, table, NOW)) == 3
+        assert effects(database) == {f"effect of {n}": 1 for n in range(3)}, "committed, and nobody's lock any more"
+        assert [row.attempts for row in deliveries(database)] == [0] * 5, "waiting is no failure"
+        person.rollback()
+    assert len(events.deliver_many(database, table, NOW)) == 2
+    assert effects(database) == {f"effect of {n}": 1 for n in range(5)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_at_once_in_any_order_wait_in_no_circle(database: Database, seed: int) -> None:
+    """Each delivery locks one of a few rows until its batch commits; four threads take them in whatever order."""
+    chance = random.Random(seed)
+
+    def first(session: Session, event: Happened, _now: datetime) -> None:
+        numbering.draw(session, f"effect of {event.number % 5}")
+
+    def second(session: Session, event: Happened, _now: datetime) -> None:
+        numbering.draw(session, f"effect of {event.number % 7}")
+
+    table: events.Subscriptions = {Happened: [first, second]}
+    amount = 120
+    emit(database, *(Happened(n) for n in chance.sample(range(amount), amount)))
+    fan_out(database, table)
+
+    def work() -> None:
+        while events.deliver_many(database, table, NOW):
+            pass
+
+    run_together(work, threads=4)
+    work()
+    of_both = {n: sum(k % 5 == n for k in range(amount)) + sum(k % 7 == n for k in range(amount)) for n in range(7)}
+    assert effects(database) == {f"effect of {n}": times for n, times in of_both.items()}
+    assert {(row.state, row.attempts) for row in deliveries(database)} == {("done", 0)}
