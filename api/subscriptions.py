@@ -3,7 +3,7 @@
 from typing import Final
 
 from kernel import events
-from kernel.events import Subscriptions
+from kernel.events import Listener, Subscriptions
 from maintenance.dispatch import assign
 from maintenance.orders import alarm_orders, isolation, proposals, recovery
 from maintenance.orders.events import AlarmOutlasted, OrderMoved, OrderNeedsDispatch, OrderOpened
@@ -24,9 +24,13 @@ from rules.events import (
 )
 
 TABLE: Final[Subscriptions] = {
-    AlarmAnnounced: [alarm_orders.on_announced, calling.on_announced, acting.on_announced],
+    AlarmAnnounced: [
+        Listener(alarm_orders.on_announced, many=alarm_orders.on_many_announced),
+        Listener(calling.on_announced, many=calling.on_many_announced),
+        Listener(acting.on_announced, concerns=acting.concerns),
+    ],
     AlarmRepeated: [alarm_orders.on_repeated],
-    AlarmCleared: [alarm_orders.on_cleared, acting.on_cleared],
+    AlarmCleared: [alarm_orders.on_cleared, Listener(acting.on_cleared, concerns=acting.concerns)],
     AlarmReminded: [calling.on_reminded],
     AlarmEscalated: [calling.on_escalated],
     AlarmAssigned: [calling.on_assigned],
@@ -35,9 +39,13 @@ TABLE: Final[Subscriptions] = {
     AlarmActionDue: [acting.on_due],
     AlarmWebhookDue: [acting.on_webhook_due],
     AlarmOutlasted: [alarm_orders.on_outlasted],
-    OrderOpened: [assign.on_opened],
+    OrderOpened: [Listener(assign.on_opened, many=assign.on_many_opened)],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
-    OrderMoved: [endings.on_moved, isolation.on_moved, recovery.on_moved],
+    OrderMoved: [
+        Listener(endings.on_moved, concerns=endings.concerns),
+        Listener(isolation.on_moved, concerns=isolation.concerns),
+        Listener(recovery.on_moved, concerns=recovery.concerns),
+    ],
     LimitForeseen: [proposals.on_limit_foreseen],
 }
 

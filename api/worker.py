@@ -14,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import clock, db, events, log
+from kernel import clock, courier, db, events, log
 
 LOOK_EVERY_S = 1.0
 PAUSE_S = 2.0
@@ -133,7 +133,7 @@ class Worker:
                 taken = events.fan_out(session, self._subscriptions, clock.now())
             if taken:
                 self._nudge()
-            deliver = events.deliver_one if lane.is_outward else events.deliver_many
+            deliver = courier.deliver_one if lane.is_outward else courier.deliver_many
             delivered = False
             while not self._stopping.is_set() and deliver(
                 self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides

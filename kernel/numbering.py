@@ -8,9 +8,15 @@ from kernel.models import Counter
 
 def draw(session: Session, name: str) -> int:
     """Return the next number of a series, from 1; drawers queue until the drawer before them commits."""
-    row = insert(Counter).values(name=name, value=1)
-    return session.execute(
-        row.on_conflict_do_update(index_elements=[Counter.name], set_={"value": Counter.value + 1}).returning(
+    return draw_many(session, name, 1)
+
+
+def draw_many(session: Session, name: str, amount: int) -> int:
+    """Return the first of the next ``amount`` numbers of a series."""
+    row = insert(Counter).values(name=name, value=amount)
+    last = session.execute(
+        row.on_conflict_do_update(index_elements=[Counter.name], set_={"value": Counter.value + amount}).returning(
             Counter.value
         )
     ).scalar_one()
+    return last - amount + 1

@@ -4,6 +4,7 @@ A notice is written in the transaction of the delivery that asks for it, so it i
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -28,10 +29,28 @@ def give(
     values: Mapping[str, Any] | None = None,
 ) -> int:
     """Tell people something; ``text`` is English with placeholders. Return how many were told."""
+    return give_all(session, [Word(account_ids, text, subject, href, values or {})], at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What ``give`` takes, for those who have much to tell."""
+
+    account_ids: Collection[int]
+    text: str
+    subject: str
+    href: str
+    values: Mapping[str, Any]
+
+
+def give_all(session: Session, words: Sequence[Word], *, at: datetime) -> int:
+    """Tell people many things in one statement, in their order; return how many notices that were."""
     rows = [
-        {"account_id": one, "at": at, "subject": subject, "text": text, "values": dict(values or {}), "href": href}
-        for one in sorted(set(account_ids))
-    ]
+        {"account_id": one, "at": at, "subject": word.subject, "text": word.text, "values": dict(word.values),
+         "href": word.href}
+        for word in words
+        for one in sorted(set(word.account_ids))
+    ]  # fmt: skip
     if rows:
         session.execute(insert(Notice), rows)
     return len(rows)

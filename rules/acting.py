@@ -43,6 +43,14 @@ def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
         _set_off(session, alarm, "clear", alarm.peak_severity, now)
 
 
+def concerns(session: Session, happenings: Sequence[AlarmAnnounced | AlarmCleared]) -> list[bool]:
+    """Say which alarms are of a type that has any action; one query however many there are."""
+    ids = [one.alarm_id for one in happenings]
+    act = select(Alarm.id).join(AlarmAction, AlarmAction.alarm_type_id == Alarm.alarm_type_id).where(Alarm.id.in_(ids))
+    acting = set(session.scalars(act.distinct()))
+    return [one in acting for one in ids]
+
+
 def on_due(session: Session, event: AlarmActionDue, now: datetime) -> None:
     """Do what an alarm set off within the product."""
     run, alarm = _taken(session, event.run_id)

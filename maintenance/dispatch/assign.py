@@ -5,12 +5,13 @@ that it can be read next year without the live data (SEMANTICS D8). When nobody 
 queue with the reasons, a person is told, and dispatch looks again as shifts begin (D5).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import Session, selectinload
 
 from kernel import events, i18n
 from kernel.db import Json
@@ -42,6 +43,11 @@ def on_opened(session: Session, event: OrderOpened, now: datetime) -> None:
     dispatch(session, desk.locked(session, event.order_id), now)
 
 
+def on_many_opened(session: Session, happenings: Sequence[OrderOpened], now: datetime) -> None:
+    """Look for somebody for orders that were just opened, one after the other; the people are asked for once."""
+    dispatch_all(session, desk.all_locked(session, [one.order_id for one in happenings]), now)
+
+
 def on_needs_dispatch(session: Session, event: OrderNeedsDispatch, now: datetime) -> None:
     """Look again for an order that was refused, reopened, or not taken from the pool in time."""
     dispatch(session, desk.locked(session, event.order_id), now)
@@ -49,68 +55,119 @@ def on_needs_dispatch(session: Session, event: OrderNeedsDispatch, now: datetime
 
 def dispatch(session: Session, order: Order, now: datetime) -> Decision | None:
     """Assign a locked order that has nobody, offer it to the pool, or leave it in the queue with the reason."""
-    if order.phase != "new" or order.in_pool:
-        return None
-    _decide_alone(session, order.company_id)
-    job, candidates = consider(session, order, now)
-    chosen = scoring.choice(candidates)
-    if len(order.refused_by) >= MOST_REFUSALS or chosen is None:
-        return _strand(session, order, job, candidates, now)
-    if order.pool_until is None and "pool" in kinds.setting(order.type, "dispatch"):
-        pool.offer(session, order, actor="system", now=now)
-        return None
-    return _assign(session, order, job, candidates, chosen, now)
+    return dispatch_all(session, [order], now).get(order.id)
+
+
+def dispatch_all(session: Session, orders: Sequence[Order], now: datetime) -> dict[int, Decision]:
+    """Dispatch locked orders in their order, each knowing what was given before it; return the decisions by order."""
+    waiting = [order for order in orders if order.phase == "new" and not order.in_pool]
+    turn = _Turn(session, {order.company_id for order in waiting}, now)
+    verdicts = []
+    for order in waiting:
+        job, candidates = turn.consider(order)
+        chosen = scoring.choice(candidates)
+        if len(order.refused_by) >= MOST_REFUSALS or chosen is None:
+            verdicts.append(_Verdict(order, job, candidates, None))
+        elif order.pool_until is None and "pool" in kinds.setting(order.type, "dispatch"):
+            pool.offer(session, order, actor="system", now=now)
+        else:
+            verdicts.append(_Verdict(order, job, candidates, chosen))
+            turn.give(chosen, order)
+    return _carry_out(session, verdicts, now)
 
 
 def retry(session: Session, now: datetime, *, limit: int = 500) -> int:
     """Look again for orders nobody fitted, most urgent first; return how many found somebody (run by a tick).
 
     At most ``AT_ONCE`` of one company are decided, so that nobody waits long for the turn to decide: whoever calls
-    does so again, in a transaction of its own, while somebody was found.
+    does so again, in a transaction of its own, while somebody was found. ``limit`` orders are looked at, then as many
+    more, until somebody is found: those for whom nobody comes do not stand before the others.
     """
     is_waiting = (
         (Order.phase == "new") & ~Order.in_pool & (func.cardinality(Order.refused_by) < MOST_REFUSALS) & desk.is_open()
     )
     urgent_first = select(Order).where(is_waiting).order_by(Order.priority, Order.id)
-    hopeful = _hopeful(session, session.scalars(urgent_first.limit(limit)).all(), now)
+    urgent_first = urgent_first.options(selectinload(Order.site))
+    hopeful = _hopeful(session, urgent_first, limit, now)
     if not hopeful:
         return 0
-    company_id = hopeful[0].company_id
-    _decide_alone(session, company_id)
+    turn = _Turn(session, {hopeful[0].company_id}, now)
     mine = urgent_first.where(Order.id.in_([order.id for order in hopeful])).with_for_update(skip_locked=True)
-    waiting = session.scalars(mine.execution_options(populate_existing=True)).all()
-    known = crowd.gather(session, company_id, now)
-    found = 0
-    for order in waiting:
-        job = crowd.job_of(session, order, now)
-        candidates = scoring.rank(job, known.at(desk.path_of(session, order)))
+    verdicts = []
+    for order in session.scalars(mine.execution_options(populate_existing=True)).all():
+        job, candidates = turn.consider(order)
         if (chosen := scoring.choice(candidates)) is not None:
-            _assign(session, order, job, candidates, chosen, now)
-            known = known.given(chosen.person.id, order, now)
-            found += 1
-    return found
+            verdicts.append(_Verdict(order, job, candidates, chosen))
+            turn.give(chosen, order)
+    _carry_out(session, verdicts, now)
+    return len(verdicts)
 
 
-def _hopeful(session: Session, orders: Sequence[Order], now: datetime) -> list[Order]:
-    """Return the first of the orders that somebody fits now, all of one company. Nothing is locked or decided."""
+def _hopeful(session: Session, urgent_first: Select[Order], limit: int, now: datetime) -> list[Order]:
+    """Return the first of the orders that somebody fits now, all of one company. Nothing is locked or decided.
+
+    Orders that ask for the same are judged once: thousands may wait for the one welder who is on leave.
+    """
     found: list[Order] = []
     crowds: dict[int, Crowd] = {}
-    for order in orders:
-        if found and order.company_id != found[0].company_id:
-            continue
-        if order.company_id not in crowds:
-            crowds[order.company_id] = crowd.gather(session, order.company_id, now)
-        job, path = crowd.job_of(session, order, now), desk.path_of(session, order)
-        if any(scoring.removal(job, person) is None for person in crowds[order.company_id].at(path)):
-            found.append(order)
-        if len(found) == AT_ONCE:
-            break
+    paths: dict[int, str] = {}
+    judged: dict[tuple[int, str, Job], bool] = {}
+    wanted = urgent_first
+    while len(found) < AT_ONCE and (page := session.scalars(wanted.limit(limit)).all()):
+        for order in page:
+            if found and order.company_id != found[0].company_id:
+                continue
+            if order.company_id not in crowds:
+                crowds[order.company_id] = crowd.gather(session, order.company_id, now)
+            if order.unit_id not in paths:
+                paths[order.unit_id] = desk.path_of(session, order)
+            job, path = crowd.job_of(session, order, now), paths[order.unit_id]
+            # Where it lies and until when speaks for or against nobody, it only ranks.
+            asked = (order.company_id, path, replace(job, latitude=None, longitude=None, due_at=None))
+            if asked not in judged:
+                judged[asked] = any(scoring.removal(job, one) is None for one in crowds[order.company_id].at(path))
+            if judged[asked]:
+                found.append(order)
+            if len(found) == AT_ONCE:
+                break
+        wanted = urgent_first.where(tuple_(Order.priority, Order.id) > (page[-1].priority, page[-1].id))
     return found
 
 
-def _decide_alone(session: Session, company_id: int) -> None:
-    """Let one decision at a time be made in a company: two at once would both find the same person idle."""
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"dispatch {company_id}", 0))))
+class _Turn:
+    """The turn to decide in some companies, and their people as each decision changes them.
+
+    One decision at a time is made in a company: two at once would both find the same person idle.
+    """
+
+    def __init__(self, session: Session, company_ids: Collection[int], now: datetime) -> None:
+        self._session = session
+        self._now = now
+        for company_id in sorted(company_ids):
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"dispatch {company_id}", 0))))
+        self._known = {company_id: crowd.gather(session, company_id, now) for company_id in company_ids}
+        self._paths: dict[int, str] = {}
+
+    def consider(self, order: Order) -> tuple[Job, tuple[Candidate, ...]]:
+        """Return what is known of an order and everybody who could have it, ranked."""
+        if order.unit_id not in self._paths:
+            self._paths[order.unit_id] = desk.path_of(self._session, order)
+        job = crowd.job_of(self._session, order, self._now)
+        return job, scoring.rank(job, self._known[order.company_id].at(self._paths[order.unit_id]))
+
+    def give(self, chosen: Candidate, order: Order) -> None:
+        """Let the next decisions know that somebody gets this order."""
+        self._known[order.company_id] = self._known[order.company_id].given(chosen.person.id, order, self._now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What the machine decides of an order: who gets it, or None: a person has to decide."""
+
+    order: Order
+    job: Job
+    candidates: Sequence[Candidate]
+    chosen: Candidate | None
 
 
 def consider(
@@ -157,17 +214,8 @@ def by_hand(
         candidates = (*candidates, chosen)
     reason = reason.strip()[:500]
     _require_reason(chosen, reason)
-    decision = _decide(
-        session,
-        order,
-        job,
-        candidates,
-        mode="by_hand",
-        by=viewer.actor,
-        chosen=chosen,
-        reason=reason or BY_HAND,
-        now=now,
-    )
+    verdict = _Verdict(order, job, candidates, chosen)
+    decision = _decide(session, verdict, mode="by_hand", by=viewer.actor, reason=reason or BY_HAND, now=now)
     decision.is_override = chosen.removal is not None
     if planned_at is not None:
         order.planned_at = planned_at
@@ -190,9 +238,8 @@ def grab(session: Session, order_id: int, viewer: Viewer, *, now: datetime) -> D
     people = crowd.gather(session, order.company_id, now, only=[viewer.account_id]).at(desk.path_of(session, order))
     chosen = scoring.rank(job, people)[0]
     pool.require_fit(chosen)
-    decision = _decide(
-        session, order, job, (chosen,), mode="grabbed", by=viewer.actor, chosen=chosen, reason=GRABBED, now=now
-    )
+    verdict = _Verdict(order, job, (chosen,), chosen)
+    decision = _decide(session, verdict, mode="grabbed", by=viewer.actor, reason=GRABBED, now=now)
     account = session.get_one(Account, viewer.account_id)
     desk.give(session, order, account, "grab", actor=viewer.actor, now=now, decision_id=decision.id)
     return decision
@@ -218,57 +265,62 @@ def _require_reason(chosen: Candidate, reason: str) -> None:
         )
 
 
-def _assign(
-    session: Session, order: Order, job: Job, candidates: Sequence[Candidate], chosen: Candidate, now: datetime
-) -> Decision:
-    decision = _decide(
-        session, order, job, candidates, mode="automatic", by="system", chosen=chosen, reason=BEST, now=now
-    )
-    account = session.get_one(Account, chosen.person.id)
-    desk.give(session, order, account, "assign", actor="system", now=now, decision_id=decision.id)
-    return decision
+def _carry_out(session: Session, verdicts: Sequence[_Verdict], now: datetime) -> dict[int, Decision]:
+    """Store decisions, give the orders to those chosen, and say which wait for a person."""
+    decided = {
+        one.order.id: _decision(one, mode="automatic", by="system", reason=_why(one), now=now) for one in verdicts
+    }
+    session.add_all(decided.values())
+    session.flush()
+    chosen = {one.order.id: one.chosen.person.id for one in verdicts if one.chosen is not None}
+    accounts = {one.id: one for one in session.scalars(select(Account).where(Account.id.in_(set(chosen.values()))))}
+    gifts = [
+        desk.Gift(one.order, accounts[chosen[one.order.id]], decided[one.order.id].id)
+        for one in verdicts
+        if one.order.id in chosen
+    ]
+    if gifts:
+        desk.give_all(session, gifts, "assign", actor="system", now=now)
+    _strand(session, [(one.order, decided[one.order.id]) for one in verdicts if one.chosen is None], now)
+    return decided
 
 
-def _strand(session: Session, order: Order, job: Job, candidates: Sequence[Candidate], now: datetime) -> Decision:
-    reason = REFUSED_TOO_OFTEN if len(order.refused_by) >= MOST_REFUSALS else NOBODY_FITS
-    decision = _decide(
-        session, order, job, candidates, mode="automatic", by="system", chosen=None, reason=reason, now=now
-    )
-    detail: Json = {"what": "stranded", "decision_id": decision.id, "why": reason}
-    timeline.write(session, order, "dispatch", actor="system", now=now, detail=detail)
-    events.emit(
-        session,
-        OrderStranded(order.id, decision.id),
-        subject=f"order:{order.id}",
-        at=now,
-        actor="system",
-        unit_id=order.unit_id,
-    )
-    return decision
+def _why(verdict: _Verdict) -> str:
+    if verdict.chosen is not None:
+        return BEST
+    return REFUSED_TOO_OFTEN if len(verdict.order.refused_by) >= MOST_REFUSALS else NOBODY_FITS
 
 
-def _decide(
-    session: Session,
-    order: Order,
-    job: Job,
-    candidates: Sequence[Candidate],
-    *,
-    mode: str,
-    by: str,
-    chosen: Candidate | None,
-    reason: str,
-    now: datetime,
-) -> Decision:
-    decision = Decision(
-        order_id=order.id,
+def _strand(session: Session, stranded: Sequence[tuple[Order, Decision]], now: datetime) -> None:
+    lines = [
+        timeline.Line(
+            order, "dispatch", detail={"what": "stranded", "decision_id": decision.id, "why": decision.reason}
+        )
+        for order, decision in stranded
+    ]
+    timeline.write_all(session, lines, actor="system", now=now)
+    told = [
+        events.Emission(OrderStranded(order.id, decision.id), f"order:{order.id}", "system", order.unit_id)
+        for order, decision in stranded
+    ]
+    events.emit_all(session, told, at=now)
+
+
+def _decision(verdict: _Verdict, *, mode: str, by: str, reason: str, now: datetime) -> Decision:
+    return Decision(
+        order_id=verdict.order.id,
         at=now,
         mode=mode,
         by=by,
-        inputs=_inputs(order, job),
-        candidates={"list": [as_stored(one) for one in candidates]},
-        chosen_id=chosen.person.id if chosen else None,
+        inputs=_inputs(verdict.order, verdict.job),
+        candidates={"list": [as_stored(one) for one in verdict.candidates]},
+        chosen_id=verdict.chosen.person.id if verdict.chosen else None,
         reason=reason,
     )
+
+
+def _decide(session: Session, verdict: _Verdict, *, mode: str, by: str, reason: str, now: datetime) -> Decision:
+    decision = _decision(verdict, mode=mode, by=by, reason=reason, now=now)
     session.add(decision)
     session.flush()
     return decision

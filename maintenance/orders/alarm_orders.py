@@ -9,11 +9,13 @@ that comes back before anyone verified the repair reopens the order; one that co
 These functions are subscribers of the outbox: each runs in a transaction of its own.
 """
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from kernel import audit, events
 from kernel.db import Json
@@ -21,8 +23,8 @@ from maintenance.orders import desk, dictionary, policies, recovery, requests, t
 from maintenance.orders.code_tables import AlarmCode
 from maintenance.orders.desk import Draft
 from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
-from maintenance.orders.models import Entry, Order
-from maintenance.orders.policy import Chosen
+from maintenance.orders.models import Entry, Order, Request
+from maintenance.orders.policy import Chosen, Line
 from maintenance.plans import checklists
 from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
@@ -52,6 +54,91 @@ def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None
         _raise_priority(session, order, priority, alarm.severity, now)
     if order.phase == "done" and is_after_repair and event.why in _NEWS:
         desk.move(session, order, "reopen", actor="system", now=now)
+
+
+def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], now: datetime) -> None:
+    """Do for many alarms, in their order, what ``on_announced`` does for each.
+
+    New faults whose policy asks for an order at once get theirs together. Whatever has a story (an order, a report, a
+    repair not long ago, a delay) is looked at by itself, once the orders before it are opened.
+    """
+    alarms = _read(session, [one.alarm_id for one in happenings])
+    desk.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
+    keys = {alarm.id: fault_key(alarm) for alarm in alarms.values()}
+    plain = _plain(session, list(alarms.values()), now)
+    together: dict[str, _Asked] = {}
+    dropped: list[int] = []
+    for event in happenings:
+        key = keys.get(event.alarm_id)
+        if event.alarm_id in plain and event.why in _NEWS and key not in together:
+            asked = plain[event.alarm_id]
+            if asked is None:
+                dropped.append(event.alarm_id)
+            else:
+                together[asked.key] = asked
+            continue
+        _open_all(session, list(together.values()), now)
+        on_announced(session, event, now)
+        # These faults have a story now, also for what follows of them.
+        plain = {alarm_id: asked for alarm_id, asked in plain.items() if keys[alarm_id] not in {key, *together}}
+        together.clear()
+    _open_all(session, list(together.values()), now)
+    waiting.end_all(session, dropped, "dropped", now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An alarm that asks for an order now, and by which line of the policy."""
+
+    alarm: Alarm
+    chosen: Chosen
+    meaning: AlarmCode | None
+    previous: Order | None = None
+
+    @property
+    def key(self) -> str:
+        return fault_key(self.alarm)
+
+
+def _read(session: Session, alarm_ids: Collection[int]) -> dict[int, Alarm]:
+    wanted = select(Alarm).where(Alarm.id.in_(alarm_ids)).order_by(Alarm.id)
+    rows = session.scalars(wanted.options(selectinload(Alarm.asset), selectinload(Alarm.alarm_type)))
+    return {alarm.id: alarm for alarm in rows}
+
+
+def _plain(session: Session, alarms: Sequence[Alarm], now: datetime) -> dict[int, _Asked | None]:
+    """Return those of faults nobody has heard of that ask for an order now, or (None) for nothing; all are held."""
+    keys = {fault_key(alarm) for alarm in alarms}
+    if not keys:
+        return {}
+    known = set(session.scalars(select(Order.fault_key).where(Order.fault_key.in_(keys), desk.is_open())))
+    known |= set(session.scalars(select(Request.fault_key).where(Request.fault_key.in_(keys), requests.is_waiting())))
+    known |= _repaired_lately_of(session, alarms)
+    chosen, meanings = policies.for_alarms(session, alarms), dictionary.meanings(session, alarms)
+    found: dict[int, _Asked | None] = {}
+    for alarm in alarms:
+        line = chosen.get(alarm.id)
+        if fault_key(alarm) in known:
+            continue
+        if line is None or line.line.does == "none":
+            found[alarm.id] = None
+        elif _is_order_now(alarm, line.line, now):
+            found[alarm.id] = _Asked(alarm, line, meanings.get(alarm.id))
+    return found
+
+
+def _is_order_now(alarm: Alarm, line: Line, now: datetime) -> bool:
+    return (line.does == "order" or alarm.asset is None) and not line.delay_s and alarm.detected_at <= now
+
+
+def _repaired_lately_of(session: Session, alarms: Sequence[Alarm]) -> set[str | None]:
+    """Return the faults of these whose repair may be the story of a new order."""
+    longest = timedelta(days=recovery.MOST_REWORK_DAYS)
+    lately = Order.finished_at >= min(alarm.detected_at for alarm in alarms) - longest
+    keys = {fault_key(alarm) for alarm in alarms}
+    return set(
+        session.scalars(select(Order.fault_key).where(Order.fault_key.in_(keys), Order.phase == "closed", lately))
+    )
 
 
 def _had_order(session: Session, alarm: Alarm, why: str) -> bool:
@@ -130,11 +217,12 @@ def _answer(session: Session, alarm: Alarm, since: datetime, now: datetime) -> N
 
 def _carry_out(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> None:
     """Open the order or the report that an alarm asks for; a report is about an asset, without one it is an order."""
-    waiting.end(session, alarm.id, "opened", now)
     if chosen.line.does == "request" and alarm.asset is not None:
+        waiting.end(session, alarm.id, "opened", now)
         requests.from_alarm(session, alarm, told=policies.told(chosen, alarm), now=now)
         return
-    order = _open(session, alarm, chosen, now)
+    asked = _Asked(alarm, chosen, dictionary.of_alarm(session, alarm), _repaired_lately(session, alarm))
+    [order] = _open_all(session, [asked], now)
     requests.join_waiting(session, order, now)
 
 
@@ -149,42 +237,47 @@ def order_of(session: Session, alarm: Alarm) -> Order | None:
     ).first()
 
 
-def _open(session: Session, alarm: Alarm, chosen: Chosen, now: datetime) -> Order:
-    line = chosen.line
-    previous = _repaired_lately(session, alarm)
+def _open_all(session: Session, asked: Sequence[_Asked], now: datetime) -> list[Order]:
+    """Open what alarms ask for; each has a line that says so."""
+    if not asked:
+        return []
+    waiting.end_all(session, [one.alarm.id for one in asked], "opened", now)
+    orders = desk.open_all(session, [_draft(one) for one in asked], actor="system", now=now)
+    lines = []
+    for one, order in zip(asked, orders, strict=True):
+        checklist_id = one.chosen.line.checklist_id or (one.meaning.checklist_id if one.meaning else None)
+        if checklist_id is not None:
+            checklists.attach(session, order, checklist_id)
+        told = _as_raised(one.alarm) | {"policy": policies.told(one.chosen, one.alarm)}
+        lines.append(timeline.Line(order, "alarm", detail=told))
+    timeline.write_all(session, lines, actor="system", now=now)
+    for one, order in zip(asked, orders, strict=True):
+        if one.previous is not None:
+            one.previous.rework += 1
+            session.flush()
+            for on, detail in ((order, _link("came_back", one.previous)), (one.previous, _link("did_not_hold", order))):
+                timeline.write(session, on, "link", actor="system", now=now, detail=detail)
+    return orders
+
+
+def _draft(asked: _Asked) -> Draft:
+    alarm, line, meaning = asked.alarm, asked.chosen.line, asked.meaning
     kind = alarm.alarm_type
-    meaning = dictionary.of_alarm(session, alarm)
-    order = desk.open_order(
-        session,
-        Draft(
-            company_id=alarm.company_id,
-            unit_id=alarm.unit_id,
-            origin="alarm",
-            title=_title(alarm, meaning),
-            title_zh=kind.name_zh if kind else (f"{alarm.type_key} {meaning.called('zh')}" if meaning else None),
-            description=alarm.message,
-            priority=line.priority or urgency.of_severity((meaning and meaning.severity) or alarm.severity),
-            asset=alarm.asset,
-            team_id=line.team_id,
-            alarm_id=alarm.id,
-            fault_key=fault_key(alarm),
-            previous_id=previous.id if previous else None,
-        ),
-        actor="system",
-        now=now,
+    return Draft(
+        company_id=alarm.company_id,
+        unit_id=alarm.unit_id,
+        origin="alarm",
+        title=_title(alarm, meaning),
+        title_zh=kind.name_zh if kind else (f"{alarm.type_key} {meaning.called('zh')}" if meaning else None),
+        description=alarm.message,
+        priority=line.priority or urgency.of_severity((meaning and meaning.severity) or alarm.severity),
+        asset=alarm.asset,
+        team_id=line.team_id,
+        alarm_id=alarm.id,
+        fault_key=asked.key,
+        previous_id=asked.previous.id if asked.previous else None,
+        last_seen_at=alarm.last_seen_at,
     )
-    order.last_seen_at = alarm.last_seen_at
-    checklist_id = line.checklist_id or (meaning.checklist_id if meaning else None)
-    if checklist_id is not None:
-        checklists.attach(session, order, checklist_id)
-    policy = policies.told(chosen, alarm)
-    timeline.write(session, order, "alarm", actor="system", now=now, detail=_as_raised(alarm) | {"policy": policy})
-    if previous is not None:
-        previous.rework += 1
-        session.flush()
-        timeline.write(session, order, "link", actor="system", now=now, detail=_link("came_back", previous))
-        timeline.write(session, previous, "link", actor="system", now=now, detail=_link("did_not_hold", order))
-    return order
 
 
 def _title(alarm: Alarm, meaning: AlarmCode | None) -> str:

@@ -5,13 +5,16 @@ events are sent. Nothing here commits, and nothing but ``act`` asks who may: cal
 come through ``act``, the machine's own steps come in below it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, String, bindparam, exists, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session, selectinload
 
 from assets.models import Asset, AssetType
 from kernel import audit, events, numbering
@@ -57,6 +60,8 @@ class Draft:
     due_at: datetime | None = None
     planned_at: datetime | None = None
     estimated_minutes: int = 60
+    last_seen_at: datetime | None = None
+    """When its fault was last seen; None: as it is opened."""
 
 
 def about(asset: Asset, *, origin: str, title: str, **more: Any) -> Draft:  # noqa: ANN401 - any field of a Draft
@@ -70,46 +75,73 @@ def open_order(session: Session, draft: Draft, *, actor: str, now: datetime, occ
     Raises:
         Invalid: there is no title, or the priority is not one of 1 to 4.
     """
-    if not draft.title.strip():
-        raise Invalid("Please say what is to be done.", field="title")
-    if draft.priority not in urgency.PRIORITIES:
-        raise Invalid("The priority is a number from 1 to 4.", field="priority")
-    kind = kinds.of(session, draft.company_id, draft.kind)
-    asset = draft.asset
-    order = Order(
-        company_id=draft.company_id,
-        unit_id=draft.unit_id,
-        number=f"WO-{now.year}-{numbering.draw(session, f'order/{draft.company_id}/{now.year}'):06}",
-        type=kind,
-        origin=draft.origin,
-        priority=draft.priority,
-        title=draft.title.strip()[:200],
-        title_zh=draft.title_zh,
-        description=draft.description[:4000],
-        asset=asset,
-        site_id=asset.site_id if asset else None,
-        customer_id=asset.customer_id if asset else None,
-        alarm_id=draft.alarm_id,
-        fault_key=draft.fault_key,
-        previous_id=draft.previous_id,
-        occurrences=occurrences,
-        last_seen_at=now,
-        skill=draft.skill or (skill_of(session, asset) if asset else None),
-        team_id=draft.team_id,
-        estimated_minutes=draft.estimated_minutes,
-        planned_at=draft.planned_at,
-        created_at=now,
-        created_by=actor,
-        due_at=draft.due_at or urgency.due(draft.priority, now),
-    )
-    session.add(order)
+    return open_all(session, [draft], actor=actor, now=now, occurrences=occurrences)[0]
+
+
+def open_all(
+    session: Session, drafts: Sequence[Draft], *, actor: str, now: datetime, occurrences: int = 1
+) -> list[Order]:
+    """Open work orders, numbered in the order of their drafts, in as many statements as one needs.
+
+    Raises:
+        Invalid: there is no title, or the priority is not one of 1 to 4.
+    """
+    for draft in drafts:
+        if not draft.title.strip():
+            raise Invalid("Please say what is to be done.", field="title")
+        if draft.priority not in urgency.PRIORITIES:
+            raise Invalid("The priority is a number from 1 to 4.", field="priority")
+    types = {key: kinds.of(session, *key) for key in {(draft.company_id, draft.kind): None for draft in drafts}}
+    of_type = {draft.asset.type_id: draft.asset for draft in drafts if draft.asset is not None}
+    skills = {type_id: skill_of(session, asset) for type_id, asset in of_type.items()}
+    numbers = _numbers(session, [draft.company_id for draft in drafts], now)
+    orders = [
+        Order(
+            company_id=draft.company_id,
+            unit_id=draft.unit_id,
+            number=f"WO-{now.year}-{number:06}",
+            type=types[draft.company_id, draft.kind],
+            origin=draft.origin,
+            priority=draft.priority,
+            title=draft.title.strip()[:200],
+            title_zh=draft.title_zh,
+            description=draft.description[:4000],
+            asset=draft.asset,
+            site_id=draft.asset.site_id if draft.asset else None,
+            customer_id=draft.asset.customer_id if draft.asset else None,
+            alarm_id=draft.alarm_id,
+            fault_key=draft.fault_key,
+            previous_id=draft.previous_id,
+            occurrences=occurrences,
+            last_seen_at=draft.last_seen_at or now,
+            skill=draft.skill or (skills[draft.asset.type_id] if draft.asset else None),
+            team_id=draft.team_id,
+            estimated_minutes=draft.estimated_minutes,
+            planned_at=draft.planned_at,
+            created_at=now,
+            created_by=actor,
+            due_at=draft.due_at or urgency.due(draft.priority, now),
+        )
+        for draft, number in zip(drafts, numbers, strict=True)
+    ]
+    session.add_all(orders)
     session.flush()
-    timeline.write(
-        session, order, "move", actor=actor, now=now, detail={"verb": "open", "after": "new"}, is_public=True
-    )
-    _audit(session, order, "open", actor, now, after={"number": order.number, "origin": order.origin})
-    _emit(session, order, OrderOpened(order.id), actor, now)
-    return order
+    said: Json = {"verb": "open", "after": "new"}
+    lines = [timeline.Line(order, "move", detail=said, is_public=True) for order in orders]
+    timeline.write_all(session, lines, actor=actor, now=now)
+    acts = [_act(order, "open", actor, after={"number": order.number, "origin": order.origin}) for order in orders]
+    audit.record_all(session, acts, at=now)
+    events.emit_all(session, [_emission(order, OrderOpened(order.id), actor) for order in orders], at=now)
+    return orders
+
+
+def _numbers(session: Session, company_ids: Sequence[int], now: datetime) -> list[int]:
+    """Return the number of each new order within its company and year."""
+    following = {
+        company_id: itertools.count(numbering.draw_many(session, f"order/{company_id}/{now.year}", amount))
+        for company_id, amount in sorted(Counter(company_ids).items())
+    }
+    return [next(following[company_id]) for company_id in company_ids]
 
 
 def skill_of(session: Session, asset: Asset) -> str | None:
@@ -131,7 +163,13 @@ def hold_subject(session: Session, subject: str) -> None:
     The unique index would refuse the second order of a fault too; queueing spares the loser an error and lets
     it see what the winner opened.
     """
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"orders of {subject}", 0))))
+    hold_subjects(session, {subject})
+
+
+def hold_subjects(session: Session, subjects: Collection[str]) -> None:
+    """Hold many subjects, always in the same order, so that two who want the same ones wait in no circle."""
+    wanted = func.unnest(literal(sorted(f"orders of {one}" for one in subjects), ARRAY(String))).column_valued()
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(wanted, 0))))
 
 
 def is_open() -> ColumnElement[bool]:
@@ -181,6 +219,26 @@ def locked(session: Session, order_id: int) -> Order:
     if order is None:
         raise NotFound("There is nothing here, or it is not yours to see.")
     return order
+
+
+def all_locked(session: Session, order_ids: Sequence[int]) -> list[Order]:
+    """Return orders in the order of their ids given, each as ``locked`` does; two statements for any number of them.
+
+    Raises:
+        NotFound: there is none of one of the ids.
+    """
+    rows = session.scalars(
+        select(Order)
+        .where(Order.id.in_(order_ids))
+        .order_by(Order.id)
+        .with_for_update(of=Order)
+        .options(selectinload(Order.type), selectinload(Order.site))
+        .execution_options(populate_existing=True)
+    )
+    found = {order.id: order for order in rows}
+    if not found.keys() >= set(order_ids):
+        raise NotFound("There is nothing here, or it is not yours to see.")
+    return [found[one] for one in order_ids]
 
 
 def path_of(session: Session, order: Order) -> str:
@@ -294,19 +352,47 @@ def give(
     Raises:
         Conflict: the order's phase does not allow it, or the account has it already.
     """
-    path = lifecycle.steps(order.phase, verb)
-    if order.assignee_id == account.id:
-        raise Conflict("{name} has this order already.", name=account.name)
-    _end_assignment(session, order, now, "moved_on", reason)
-    order.assignee = account
-    order.in_pool, order.pool_until = False, None
-    account.last_assigned_at = now
-    row = Assignment(order_id=order.id, account_id=account.id, at=now, by=actor, decision_id=decision_id)
-    session.add(row)
-    detail: Json = {"account_id": account.id, "name": account.name, "decision_id": decision_id}
-    _walk(session, order, path, text=reason, detail=detail, actor=actor, now=now)
-    _emit(session, order, OrderAssigned(order.id, account.id), actor, now)
+    gift = Gift(order, account, decision_id, reason)
+    give_all(session, [gift], verb, actor=actor, now=now)
     return order
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """What ``give`` takes, for those who have many."""
+
+    order: Order
+    account: Account
+    decision_id: int | None = None
+    reason: str = ""
+
+
+def give_all(session: Session, gifts: Sequence[Gift], verb: str, *, actor: str, now: datetime) -> None:
+    """Give locked orders to accounts, each as ``give`` does.
+
+    Raises:
+        Conflict: a phase does not allow it, or an account has its order already.
+    """
+    walks = []
+    for gift in gifts:
+        order, account = gift.order, gift.account
+        path = lifecycle.steps(order.phase, verb)
+        if order.assignee_id == account.id:
+            raise Conflict("{name} has this order already.", name=account.name)
+        detail: Json = {"account_id": account.id, "name": account.name, "decision_id": gift.decision_id}
+        walks.append(_Walk(order, path, gift.reason, detail))
+    _end_assignments(session, [(gift.order.id, gift.reason) for gift in gifts], now, "moved_on")
+    for gift in gifts:
+        gift.order.assignee = gift.account
+        gift.order.in_pool, gift.order.pool_until = False, None
+        gift.account.last_assigned_at = now
+        row = Assignment(
+            order_id=gift.order.id, account_id=gift.account.id, at=now, by=actor, decision_id=gift.decision_id
+        )
+        session.add(row)
+    _walk_all(session, walks, actor=actor, now=now)
+    given = [_emission(gift.order, OrderAssigned(gift.order.id, gift.account.id), actor) for gift in gifts]
+    events.emit_all(session, given, at=now)
 
 
 def close_settled(session: Session, now: datetime, *, limit: int = 200) -> int:
@@ -323,13 +409,42 @@ def close_settled(session: Session, now: datetime, *, limit: int = 200) -> int:
     return len(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    order: Order
+    path: Sequence[str]
+    text: str
+    detail: Json
+
+
 def _walk(
     session: Session, order: Order, path: Sequence[str], *, text: str, detail: Json, actor: str, now: datetime
 ) -> None:
     """Take single steps one after the other; together they are one move with one line and one event."""
-    verb, before = path[-1], order.phase
+    _walk_all(session, [_Walk(order, path, text, detail)], actor=actor, now=now)
+
+
+def _walk_all(session: Session, walks: Sequence[_Walk], *, actor: str, now: datetime) -> None:
+    lines, acts, moved = [], [], []
+    for walk in walks:
+        order, verb, before = walk.order, walk.path[-1], walk.order.phase
+        _step(session, walk, now)
+        what: Json = {"verb": verb, "before": before, "after": order.phase, **walk.detail}
+        is_public = verb in PUBLIC_VERBS or actor == "customer"
+        lines.append(timeline.Line(order, "move", text=walk.text, detail=what, is_public=is_public))
+        after: Json = {"phase": order.phase, "words": walk.text}
+        acts.append(_act(order, verb, actor, before={"phase": before}, after=after))
+        moved.append(_emission(order, OrderMoved(order.id, verb, before, order.phase), actor))
+    session.flush()
+    timeline.write_all(session, lines, actor=actor, now=now)
+    audit.record_all(session, acts, at=now)
+    events.emit_all(session, moved, at=now)
+
+
+def _step(session: Session, walk: _Walk, now: datetime) -> None:
+    order, verb = walk.order, walk.path[-1]
     times = times_of(order)
-    for step in path:
+    for step in walk.path:
         times = lifecycle.after_step(times, step, now)
         order.phase = lifecycle.MOVES[step][order.phase]
     for name in lifecycle.Times.__slots__:
@@ -337,24 +452,12 @@ def _walk(
     if verb in {"send_back", "reopen"}:
         order.rework += 1
     if order.phase == "new":
-        _end_assignment(session, order, now, "refused" if verb == "refuse" else "moved_on", text)
+        _end_assignments(session, [(order.id, walk.text)], now, "refused" if verb == "refuse" else "moved_on")
         order.assignee = None
     if order.phase in lifecycle.ENDED:
-        _end_assignment(session, order, now, "finished" if order.phase == "closed" else "cancelled", text)
+        end = "finished" if order.phase == "closed" else "cancelled"
+        _end_assignments(session, [(order.id, walk.text)], now, end)
         order.in_pool, order.pool_until = False, None
-    session.flush()
-    timeline.write(
-        session,
-        order,
-        "move",
-        actor=actor,
-        now=now,
-        text=text,
-        detail={"verb": verb, "before": before, "after": order.phase, **detail},
-        is_public=verb in PUBLIC_VERBS or actor == "customer",
-    )
-    _audit(session, order, verb, actor, now, before={"phase": before}, after={"phase": order.phase, "words": text})
-    _emit(session, order, OrderMoved(order.id, verb, before, order.phase), actor, now)
 
 
 def times_of(order: Order) -> lifecycle.Times:
@@ -362,12 +465,17 @@ def times_of(order: Order) -> lifecycle.Times:
     return lifecycle.Times(**{name: getattr(order, name) for name in lifecycle.Times.__slots__})
 
 
-def _end_assignment(session: Session, order: Order, now: datetime, end: str, reason: str) -> None:
-    session.execute(
-        update(Assignment)
-        .where(Assignment.order_id == order.id, Assignment.ended_at.is_(None))
-        .values(ended_at=now, end=end, reason=reason[:500] or None)
-    )
+def _end_assignments(session: Session, orders: Sequence[tuple[int, str]], now: datetime, end: str) -> None:
+    """Let the assignments of orders end that still run; with each order's id a reason."""
+    by_reason: dict[str, list[int]] = {}
+    for order_id, reason in orders:
+        by_reason.setdefault(reason, []).append(order_id)
+    for reason, ids in by_reason.items():
+        session.execute(
+            update(Assignment)
+            .where(Assignment.order_id.in_(ids), Assignment.ended_at.is_(None))
+            .values(ended_at=now, end=end, reason=reason[:500] or None)
+        )
 
 
 def signal_is_active(session: Session, order: Order) -> bool:
@@ -404,17 +512,16 @@ def unanswered(session: Session, order: Order) -> int:
 def _audit(
     session: Session, order: Order, verb: str, actor: str, now: datetime, *, after: Json, before: Json | None = None
 ) -> None:
-    audit.record(
-        session,
-        f"order.{verb}",
-        subject=f"order:{order.id}",
-        actor=actor,
-        at=now,
-        before=before,
-        after=after,
-        company_id=order.company_id,
-    )
+    audit.record_all(session, [_act(order, verb, actor, before=before, after=after)], at=now)
+
+
+def _act(order: Order, verb: str, actor: str, *, after: Json, before: Json | None = None) -> audit.Act:
+    return audit.Act(f"order.{verb}", f"order:{order.id}", actor, before, after, order.company_id)
 
 
 def _emit(session: Session, order: Order, happening: object, actor: str, now: datetime) -> None:
-    events.emit(session, happening, subject=f"order:{order.id}", at=now, actor=actor, unit_id=order.unit_id)
+    events.emit_all(session, [_emission(order, happening, actor)], at=now)
+
+
+def _emission(order: Order, happening: object, actor: str) -> events.Emission:
+    return events.Emission(happening, f"order:{order.id}", actor, order.unit_id)

@@ -5,6 +5,7 @@ the work, at the latest with the order's due date or a day after its start, and 
 A kind of order asks for it with ``requires["holds"]``; any open order can be given it by hand.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -38,6 +39,11 @@ def on_moved(session: Session, event: OrderMoved, now: datetime) -> None:
     elif event.after in _OVER:
         ended = holds.end_work(session, f"order:{event.order_id}", by="system", now=now)
         alarms.settle(session, holds.standing_alarms(session, ended), now=now)
+
+
+def concerns(_session: Session, happenings: Sequence[OrderMoved]) -> list[bool]:
+    """Say which moves start or end work; no other takes an asset out of service."""
+    return [one.after in _AT_WORK or one.after in _OVER for one in happenings]
 
 
 def hold(session: Session, order: Order, why: str, *, by: str, now: datetime) -> None:

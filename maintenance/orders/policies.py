@@ -62,26 +62,38 @@ def own_lines(session: Session, kinds: Sequence[AlarmType]) -> dict[int, list[Li
 
 def for_alarm(session: Session, alarm: Alarm) -> Chosen | None:
     """Return the line that decides over an alarm; None for the platform's own, which ask for no repair."""
-    if alarm.origin == platform.ORIGIN:
-        return None
-    source = "rule" if alarm.alarm_type_id is not None else "device"
+    return for_alarms(session, [alarm]).get(alarm.id)
+
+
+def for_alarms(session: Session, alarms: Sequence[Alarm]) -> dict[int, Chosen]:
+    """Return the line that decides over each alarm but the platform's own; one query however many there are."""
+    asking = [alarm for alarm in alarms if alarm.origin != platform.ORIGIN]
+    if not asking:
+        return {}
+    kinds = {alarm.alarm_type_id for alarm in asking} - {None}
     rows = session.scalars(
         select(OrderPolicyLine).where(
-            OrderPolicyLine.company_id == alarm.company_id,
-            OrderPolicyLine.source == source,
-            OrderPolicyLine.severity == alarm.severity,
-            OrderPolicyLine.alarm_type_id.is_(None) | (OrderPolicyLine.alarm_type_id == alarm.alarm_type_id),
+            OrderPolicyLine.company_id.in_({alarm.company_id for alarm in asking}),
+            OrderPolicyLine.severity.in_({alarm.severity for alarm in asking}),
+            OrderPolicyLine.alarm_type_id.is_(None) | OrderPolicyLine.alarm_type_id.in_(kinds),
         )
     ).all()
-    asset = alarm.asset
-    return policy.choose(
-        [_line(row) for row in rows if row.alarm_type_id is not None],
-        [_line(row) for row in rows if row.alarm_type_id is None],
-        source,
-        alarm.severity,
-        site_id=asset.site_id if asset else None,
-        criticality=asset.criticality if asset else None,
-    )
+    by_table: dict[tuple[int, str, int | None], list[Line]] = {}
+    for row in rows:
+        by_table.setdefault((row.company_id, row.source, row.alarm_type_id), []).append(_line(row))
+    found = {}
+    for alarm in asking:
+        source, asset = "rule" if alarm.alarm_type_id is not None else "device", alarm.asset
+        own = by_table.get((alarm.company_id, source, alarm.alarm_type_id), ()) if alarm.alarm_type_id else ()
+        found[alarm.id] = policy.choose(
+            own,
+            by_table.get((alarm.company_id, source, None), ()),
+            source,
+            alarm.severity,
+            site_id=asset.site_id if asset else None,
+            criticality=asset.criticality if asset else None,
+        )
+    return found
 
 
 def in_force(session: Session, table: Table) -> dict[str, Chosen]:

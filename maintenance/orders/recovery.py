@@ -5,6 +5,7 @@ alarm type or for the company, as is within how many days a fault that comes bac
 is a column: a tick looks at what is due, however long it was not looked at.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -117,6 +118,11 @@ def on_moved(session: Session, event: OrderMoved, _now: datetime) -> None:
     elif event.verb == "finish":
         watch(session, order, order.finished_at)
     session.flush()
+
+
+def concerns(_session: Session, happenings: Sequence[OrderMoved]) -> list[bool]:
+    """Say which moves may begin or end a watch: those into or out of finished work. Nothing else is ever watched."""
+    return [not _FINISHED.isdisjoint((one.before, one.after)) for one in happenings]
 
 
 def watch(session: Session, order: Order, since: datetime) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from assets.models import Asset
@@ -352,9 +352,14 @@ def note_cleared(session: Session, alarm: Alarm, now: datetime) -> None:
         _note(session, request, {"what": "cleared", "alarm_id": alarm.id}, now)
 
 
+def is_waiting() -> ColumnElement[bool]:
+    """Return the condition that a report waits for somebody's decision."""
+    return Request.state.in_(WAITING)
+
+
 def _waiting_of(session: Session, key: str) -> Request | None:
     return session.scalars(
-        select(Request).where(Request.fault_key == key, Request.state.in_(WAITING)).with_for_update(of=Request)
+        select(Request).where(Request.fault_key == key, is_waiting()).with_for_update(of=Request)
     ).one_or_none()
 
 

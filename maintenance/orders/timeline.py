@@ -5,6 +5,7 @@ Moves are stored as data (verb, phases) and put into words where they are shown,
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, or_, select, tuple_
@@ -34,21 +35,43 @@ def write(
     file: File | None = None,
 ) -> Entry:
     """Add a line to the timeline of an order or a request; ``detail`` of a public line is public too."""
-    row = Entry(
-        order_id=on.id if isinstance(on, Order) else on.order_id,
-        request_id=on.id if isinstance(on, Request) else None,
-        kind=kind,
-        at=now,
-        actor=actor,
-        actor_name=name_of(session, actor),
-        text=text,
-        detail=detail or {},
-        is_public=is_public,
-        file=file,
-    )
-    session.add(row)
+    line = Line(on, kind, text=text, detail=detail or {}, is_public=is_public, file=file)
+    return write_all(session, [line], actor=actor, now=now)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What ``write`` takes, for those who have many."""
+
+    on: Order | Request
+    kind: str
+    text: str = ""
+    detail: Json = field(default_factory=dict)
+    is_public: bool = False
+    file: File | None = None
+
+
+def write_all(session: Session, lines: Sequence[Line], *, actor: str, now: datetime) -> Sequence[Entry]:
+    """Add lines that somebody writes at one instant to their timelines, in their order."""
+    name = name_of(session, actor)
+    rows = [
+        Entry(
+            order_id=line.on.id if isinstance(line.on, Order) else line.on.order_id,
+            request_id=line.on.id if isinstance(line.on, Request) else None,
+            kind=line.kind,
+            at=now,
+            actor=actor,
+            actor_name=name,
+            text=line.text,
+            detail=line.detail,
+            is_public=line.is_public,
+            file=line.file,
+        )
+        for line in lines
+    ]
+    session.add_all(rows)
     session.flush()
-    return row
+    return rows
 
 
 def name_of(session: Session, actor: str) -> str:

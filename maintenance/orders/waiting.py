@@ -4,6 +4,7 @@ A tick says that a delay is over; the subscriber of that event looks once more w
 what the policy then says. One alarm waits once, and its row tells afterwards what became of it.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -35,9 +36,14 @@ def begin(session: Session, alarm: Alarm, due_at: datetime, now: datetime) -> No
 
 def end(session: Session, alarm_id: int, state: str, now: datetime) -> None:
     """Write down what ended an alarm's wait; nothing where none runs."""
+    end_all(session, [alarm_id], state, now)
+
+
+def end_all(session: Session, alarm_ids: Sequence[int], state: str, now: datetime) -> None:
+    """Write down what ended the waits of alarms, of those that have any."""
     session.execute(
         update(OrderWait)
-        .where(OrderWait.alarm_id == alarm_id, OrderWait.state.in_(_OPEN))
+        .where(OrderWait.alarm_id.in_(alarm_ids), OrderWait.state.in_(_OPEN))
         .values(state=state, ended_at=now)
         .execution_options(synchronize_session=False)
     )

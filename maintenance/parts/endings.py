@@ -1,5 +1,6 @@
 """What happens to an order's promised parts when it ends: they are free again."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -14,3 +15,8 @@ def on_moved(session: Session, event: OrderMoved, now: datetime) -> None:
     """Release what an ended order had reserved and not used."""
     if event.after in ENDED:
         stock.release_all(session, session.get_one(Order, event.order_id), actor="system", now=now)
+
+
+def concerns(_session: Session, happenings: Sequence[OrderMoved]) -> list[bool]:
+    """Say which moves end an order."""
+    return [one.after in ENDED for one in happenings]

@@ -16,7 +16,7 @@ from sqlalchemy import event as hooks
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import audit, db, events, numbering
+from kernel import audit, courier, db, events, numbering
 from kernel.errors import Invalid
 from kernel.models import Counter, Delivery, Event
 from tests.factories import NOW
@@ -71,7 +71,7 @@ def test_each_subscriber_hears_of_each_event_once(database: Database) -> None:
 
     assert fan_out(database, table) == 3
     assert fan_out(database, table) == 0
-    while events.deliver_one(database, table, NOW):
+    while courier.deliver_one(database, table, NOW):
         pass
 
     assert effects(database) == {f"effect of {who} {n}": 1 for who in ("first", "second") for n in (1, 2)}
@@ -91,7 +91,7 @@ def test_what_waits_is_found_through_its_index_however_many_deliveries_are_done(
 
     with database() as session:
         hooks.listen(session.get_bind(), "before_cursor_execute", note)
-        assert events.deliver_one(database, {Happened: [first]}, NOW, besides=["someone.else"]) is not None
+        assert courier.deliver_one(database, {Happened: [first]}, NOW, besides=["someone.else"]) is not None
         hooks.remove(session.get_bind(), "before_cursor_execute", note)
         [claim] = [one for one in asked if "FROM delivery" in one and "SKIP LOCKED" in one]
         places = iter(range(1, 100))
@@ -124,18 +124,18 @@ def test_what_fails_leaves_nothing_behind_backs_off_and_is_stuck_in_the_end(data
     fan_out(database, table)
 
     now, pauses = NOW, []
-    for attempt in range(1, events.ATTEMPTS + 1):
-        outcome = events.deliver_one(database, table, now)
+    for attempt in range(1, courier.ATTEMPTS + 1):
+        outcome = courier.deliver_one(database, table, now)
         assert outcome is not None
         assert outcome.error == "kernel.errors.Invalid: The reader has no paper."
         [row] = deliveries(database)
         assert row.attempts == attempt
         pauses.append(row.next_at - now)
-        assert events.deliver_one(database, table, row.next_at - timedelta(milliseconds=1)) is None
+        assert courier.deliver_one(database, table, row.next_at - timedelta(milliseconds=1)) is None
         now = row.next_at
 
     assert pauses[:4] == [timedelta(seconds=s) for s in (1, 2, 4, 8)]
-    assert max(pauses) <= events.LONGEST_PAUSE
+    assert max(pauses) <= courier.LONGEST_PAUSE
     assert (row.state, row.last_error) == ("stuck", outcome.error)
     assert effects(database) == {}
     with database() as session:
@@ -156,7 +156,7 @@ def test_a_person_puts_what_is_stuck_back_in_line(database: Database) -> None:
     emit(database, Happened(1))
     fan_out(database, table)
     late = NOW + timedelta(days=1)
-    while events.deliver_one(database, table, late):
+    while courier.deliver_one(database, table, late):
         late += timedelta(hours=1)
     [row] = deliveries(database)
     assert row.state == "stuck"
@@ -165,7 +165,7 @@ def test_a_person_puts_what_is_stuck_back_in_line(database: Database) -> None:
     with db.transaction(database) as session:
         assert events.retry(session, [row.id, 12345], late) == 1
         assert events.retry(session, [row.id], late) == 0, "it is no longer stuck"
-    events.deliver_one(database, table, late)
+    courier.deliver_one(database, table, late)
 
     [row] = deliveries(database)
     assert (row.state, row.attempts, row.last_error) == ("done", 0, None)
@@ -187,14 +187,14 @@ def test_an_effect_that_the_commit_refuses_is_rolled_back_and_tried_again(
         commit(session)
 
     monkeypatch.setattr(Session, "commit", refuse_once)
-    outcome = events.deliver_one(database, table, NOW)
+    outcome = courier.deliver_one(database, table, NOW)
     assert outcome is not None
     assert outcome.error == "OSError: the line was cut"
     [row] = deliveries(database)
     assert (row.state, row.attempts) == ("waiting", 1)
     assert effects(database) == {}
 
-    events.deliver_one(database, table, row.next_at)
+    courier.deliver_one(database, table, row.next_at)
     assert effects(database) == {"effect of first 1": 1}
 
 
@@ -210,10 +210,10 @@ def test_a_failure_holds_its_claim_until_it_is_written_down(database: Database) 
     table: events.Subscriptions = {Happened: [fails_slowly]}
     emit(database, Happened(1))
     fan_out(database, table)
-    thread = threading.Thread(target=events.deliver_one, args=(database, table, NOW))
+    thread = threading.Thread(target=courier.deliver_one, args=(database, table, NOW))
     thread.start()
     assert reached.wait(20)
-    assert events.deliver_one(database, table, NOW) is None
+    assert courier.deliver_one(database, table, NOW) is None
     go_on.set()
     thread.join()
     [row] = deliveries(database)
@@ -223,7 +223,7 @@ def test_a_failure_holds_its_claim_until_it_is_written_down(database: Database) 
 def test_a_subscriber_that_a_new_version_no_longer_has_ends_where_it_is_seen(database: Database) -> None:
     emit(database, Happened(1))
     fan_out(database, {Happened: [first]})
-    outcome = events.deliver_one(database, {Happened: [second]}, NOW)
+    outcome = courier.deliver_one(database, {Happened: [second]}, NOW)
     assert outcome is not None
     assert outcome.error is not None
     assert "does not know" in outcome.error
@@ -238,7 +238,7 @@ def test_a_stuck_delivery_does_not_hold_up_the_others(database: Database) -> Non
     table: events.Subscriptions = {Happened: [fails_for_one]}
     emit(database, *(Happened(n) for n in range(1, 6)))
     fan_out(database, table)
-    while events.deliver_one(database, table, NOW):
+    while courier.deliver_one(database, table, NOW):
         pass
     assert effects(database) == {f"effect of {n}": 1 for n in range(2, 6)}
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import audit, clock, db, events, numbering
+from kernel import audit, clock, courier, db, events, numbering
 from tests.conftest import SECRET
 
 
@@ -35,7 +35,7 @@ def work(sessions: sessionmaker[Session]) -> bool:
     """Deliver until nothing is due; return whether anything was."""
     with db.transaction(sessions) as session:
         worked = bool(events.fan_out(session, SUBSCRIPTIONS, clock.now()))
-    while events.deliver_many(sessions, SUBSCRIPTIONS, clock.now()):
+    while courier.deliver_many(sessions, SUBSCRIPTIONS, clock.now()):
         worked = True
     return worked
 

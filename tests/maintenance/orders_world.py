@@ -6,7 +6,7 @@ from datetime import date, datetime, time
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.models import Asset
-from kernel import db, events
+from kernel import courier, db, events
 from maintenance.dispatch import assign
 from maintenance.orders import alarm_orders, isolation, recovery
 from maintenance.orders.events import AlarmOutlasted, OrderMoved, OrderNeedsDispatch, OrderOpened
@@ -67,7 +67,7 @@ def deliver(database: sessionmaker[Session], now: datetime = NOW) -> list[str]:
         with db.transaction(database) as session:
             taken = events.fan_out(session, SUBSCRIPTIONS, now)
         delivered = 0
-        while outcomes := events.deliver_many(database, SUBSCRIPTIONS, now):
+        while outcomes := courier.deliver_many(database, SUBSCRIPTIONS, now):
             delivered += len(outcomes)
             errors += [one.error for one in outcomes if one.error is not None]
         if not taken and not delivered:

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets.models import Attribute, DeviceCommand
-from kernel import db, events, outgoing
+from kernel import courier, db, events, outgoing
 from kernel.errors import Invalid, Unavailable
 from kernel.models import Delivery
 from people.models import Notice
@@ -94,7 +94,7 @@ def deliver(database: sessionmaker[Session], now: Any = NOW) -> list[str]:
         with db.transaction(database) as session:
             taken = events.fan_out(session, SUBSCRIPTIONS, now)
         delivered = 0
-        while (outcome := events.deliver_one(database, SUBSCRIPTIONS, now)) is not None:
+        while (outcome := courier.deliver_one(database, SUBSCRIPTIONS, now)) is not None:
             delivered += 1
             errors += [outcome.error] if outcome.error else []
         if not taken and not delivered:
@@ -152,11 +152,11 @@ def test_RUL_17_what_waits_for_strangers_is_delivered_apart(database: sessionmak
         for _round in range(2):
             with db.transaction(database) as other:
                 events.fan_out(other, SUBSCRIPTIONS, NOW)
-            while events.deliver_one(database, SUBSCRIPTIONS, NOW, besides=apart) is not None:
+            while courier.deliver_one(database, SUBSCRIPTIONS, NOW, besides=apart) is not None:
                 pass
         assert session.scalars(select(func.count(Notice.id))).one() == 1
         assert came == []
-        while events.deliver_one(database, SUBSCRIPTIONS, NOW, among=apart) is not None:
+        while courier.deliver_one(database, SUBSCRIPTIONS, NOW, among=apart) is not None:
             pass
         assert len(came) == 1
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.web.alarm_runs import said
-from kernel import clock, db, events
+from kernel import clock, courier, db, events
 from kernel.models import AuditEntry, Delivery
 from rules import acting, action_runs, actions
 from rules.actions import ActionDraft
@@ -52,11 +52,11 @@ def alarm(database: sessionmaker[Session], company: Company) -> int:
 
 def deliver(database: sessionmaker[Session]) -> None:
     """Deliver what there is, and try again what fails until it is given up."""
-    for round_ in range(2 + events.ATTEMPTS):
+    for round_ in range(2 + courier.ATTEMPTS):
         moment = clock.now() + round_ * timedelta(minutes=10)
         with db.transaction(database) as session:
             events.fan_out(session, SUBSCRIPTIONS, moment)
-        while events.deliver_one(database, SUBSCRIPTIONS, moment) is not None:
+        while courier.deliver_one(database, SUBSCRIPTIONS, moment) is not None:
             pass
 
 
@@ -68,7 +68,7 @@ def test_RUL_17_the_page_of_an_alarm_says_what_it_set_off_and_a_failed_one_is_tr
     message, webhook, attribute = [*told["items"], *rest["items"]]
     assert (message["state"], message["target"], message["error"]) == ("done", "dispatcher", None)
     assert (attribute["state"], attribute["target"], rest["next"]) == ("done", "tripped = true", None)
-    assert (webhook["state"], webhook["target"], webhook["attempts"]) == ("failed", "127.0.0.1", events.ATTEMPTS)
+    assert (webhook["state"], webhook["target"], webhook["attempts"]) == ("failed", "127.0.0.1", courier.ATTEMPTS)
     assert webhook["error"].startswith("127.0.0.1 lies in a network that is not public.")
     assert "a-secret" not in str(told)
 

@@ -11,7 +11,7 @@ from api import subscriptions
 from api.runtime import Runtime
 from assets.models import Asset
 from bench.wear import wear
-from kernel import clock, db, events
+from kernel import clock, courier, db, events
 from kernel.models import AuditEntry
 from maintenance.orders import requests
 from maintenance.orders.models import Order, Request
@@ -63,7 +63,7 @@ def deliver(database: sessionmaker[Session]) -> None:
     while not _is_idle(database):
         with db.transaction(database) as session:
             events.fan_out(session, subscriptions.TABLE, clock.now())
-        while events.deliver_one(database, subscriptions.TABLE, clock.now()):
+        while courier.deliver_one(database, subscriptions.TABLE, clock.now()):
             pass
 
 

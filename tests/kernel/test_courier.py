@@ -1,13 +1,14 @@
 """Deliveries that commit together (ADR 0022): each effect once, one that fails alone, nobody waited for with locks."""
 
 import random
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from kernel import audit, db, events, numbering
+from kernel import audit, courier, db, events, numbering
 from kernel.errors import Invalid
 from tests.factories import NOW
 from tests.kernel.test_events import deliveries, effects, emit, fan_out, run_together
@@ -18,7 +19,7 @@ Database = sessionmaker[Session]
 
 @pytest.fixture(autouse=True)
 def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "LONGEST_S", 60.0)
+    monkeypatch.setattr(courier, "LONGEST_S", 60.0)
 
 
 def count(session: Session, event: Happened, _now: datetime) -> None:
@@ -38,40 +39,40 @@ def noted(database: Database) -> list[tuple[str, str]]:
         return [(subject, within) for subject, within in rows]
 
 
-def numbers(outcomes: list[events.Outcome]) -> list[int]:
+def numbers(outcomes: list[courier.Outcome]) -> list[int]:
     return [one.delivery_id for one in outcomes]
 
 
 def test_what_waits_for_one_subscriber_commits_together_in_the_order_of_waiting(database: Database) -> None:
     table: events.Subscriptions = {Happened: [note, count]}
-    emit(database, *(Happened(n) for n in range(events.MOST_AT_ONCE + 3)))
+    emit(database, *(Happened(n) for n in range(courier.MOST_AT_ONCE + 3)))
     fan_out(database, table)
 
     sizes = []
-    while outcomes := events.deliver_many(database, table, NOW):
+    while outcomes := courier.deliver_many(database, table, NOW):
         assert len({one.subscriber for one in outcomes}) == 1
         assert numbers(outcomes) == sorted(numbers(outcomes))
         sizes.append(len(outcomes))
 
-    assert sorted(sizes) == [3, 3, events.MOST_AT_ONCE, events.MOST_AT_ONCE]
+    assert sorted(sizes) == [3, 3, courier.MOST_AT_ONCE, courier.MOST_AT_ONCE]
     entries = noted(database)
-    assert [subject for subject, _ in entries] == [f"thing:{n}" for n in range(events.MOST_AT_ONCE + 3)]
+    assert [subject for subject, _ in entries] == [f"thing:{n}" for n in range(courier.MOST_AT_ONCE + 3)]
     assert len({within for _, within in entries}) == 2
-    assert effects(database) == {f"effect of {n}": 1 for n in range(events.MOST_AT_ONCE + 3)}
+    assert effects(database) == {f"effect of {n}": 1 for n in range(courier.MOST_AT_ONCE + 3)}
     assert {row.state for row in deliveries(database)} == {"done"}
 
 
 def test_no_delivery_is_begun_when_time_is_up_and_the_rest_is_anyones(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LONGEST_S", 0.0)
+    monkeypatch.setattr(courier, "LONGEST_S", 0.0)
     table: events.Subscriptions = {Happened: [count]}
     emit(database, Happened(1), Happened(2))
     fan_out(database, table)
-    assert len(events.deliver_many(database, table, NOW)) == 1
+    assert len(courier.deliver_many(database, table, NOW)) == 1
     assert effects(database) == {"effect of 1": 1}
-    assert len(events.deliver_many(database, table, NOW)) == 1
-    assert events.deliver_many(database, table, NOW) == []
+    assert len(courier.deliver_many(database, table, NOW)) == 1
+    assert courier.deliver_many(database, table, NOW) == []
 
 
 def test_one_that_fails_among_many_is_put_off_alone_and_leaves_nothing(database: Database) -> None:
@@ -85,7 +86,7 @@ def test_one_that_fails_among_many_is_put_off_alone_and_leaves_nothing(database:
     table: events.Subscriptions = {Happened: [fails_for_three]}
     emit(database, *(Happened(n) for n in range(10)))
     fan_out(database, table)
-    outcomes = events.deliver_many(database, table, NOW)
+    outcomes = courier.deliver_many(database, table, NOW)
 
     well = [n for n in range(10) if n % 3]
     assert [one.error is None for one in outcomes] == [n % 3 != 0 for n in range(10)]
@@ -93,7 +94,7 @@ def test_one_that_fails_among_many_is_put_off_alone_and_leaves_nothing(database:
     assert [subject for subject, _ in noted(database)] == [f"thing:{n}" for n in well]
     rows = deliveries(database)
     assert [(row.state, row.attempts) for row in rows] == [("done", 0) if n % 3 else ("waiting", 1) for n in range(10)]
-    assert {row.next_at - NOW for row in rows if row.state == "waiting"} == {events.FIRST_PAUSE}
+    assert {row.next_at - NOW for row in rows if row.state == "waiting"} == {courier.FIRST_PAUSE}
     assert fan_out(database, table) == len(well), "what the others emitted is there"
 
 
@@ -111,7 +112,7 @@ def test_what_the_commit_refuses_together_is_delivered_one_at_a_time(database: D
     table: events.Subscriptions = {Happened: [claim]}
     emit(database, *(Happened(n) for n in range(7)))
     fan_out(database, table)
-    outcomes = events.deliver_many(database, table, NOW)
+    outcomes = courier.deliver_many(database, table, NOW)
 
     assert [one.error is None for one in outcomes] == [n != 4 for n in range(7)]
     assert "UniqueViolation" in (outcomes[4].error or "")
@@ -136,7 +137,7 @@ def test_a_line_that_breaks_at_the_commit_marks_nothing_and_doubles_nothing(
         commit(session)
 
     monkeypatch.setattr(Session, "commit", refuse_once)
-    outcomes = events.deliver_many(database, table, NOW)
+    outcomes = courier.deliver_many(database, table, NOW)
     assert [one.error for one in outcomes] == [None] * 5
     assert effects(database) == {f"effect of {n}": 1 for n in range(5)}
     assert {row.attempts for row in deliveries(database)} == {0}
@@ -148,11 +149,11 @@ def test_a_row_that_a_person_holds_is_not_waited_for_with_the_locks_of_others(da
     fan_out(database, table)
     with database() as person:
         numbering.draw(person, "effect of 3")
-        assert len(events.deliver_many(database, table, NOW)) == 3
+        assert len(courier.deliver_many(database, table, NOW)) == 3
         assert effects(database) == {f"effect of {n}": 1 for n in range(3)}, "committed, and nobody's lock any more"
         assert [row.attempts for row in deliveries(database)] == [0] * 5, "waiting is no failure"
         person.rollback()
-    assert len(events.deliver_many(database, table, NOW)) == 2
+    assert len(courier.deliver_many(database, table, NOW)) == 2
     assert effects(database) == {f"effect of {n}": 1 for n in range(5)}
 
 
@@ -173,7 +174,7 @@ def test_many_at_once_in_any_order_wait_in_no_circle(database: Database, seed: i
     fan_out(database, table)
 
     def work() -> None:
-        while events.deliver_many(database, table, NOW):
+        while courier.deliver_many(database, table, NOW):
             pass
 
     run_together(work, threads=4)
@@ -181,3 +182,55 @@ def test_many_at_once_in_any_order_wait_in_no_circle(database: Database, seed: i
     of_both = {n: sum(k % 5 == n for k in range(amount)) + sum(k % 7 == n for k in range(amount)) for n in range(7)}
     assert effects(database) == {f"effect of {n}": times for n, times in of_both.items()}
     assert {(row.state, row.attempts) for row in deliveries(database)} == {("done", 0)}
+
+
+def test_who_takes_many_gets_them_at_once_and_one_by_one_when_that_fails(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "BITE", 4)
+    bites: list[list[int]] = []
+
+    def one(session: Session, event: Happened, now: datetime) -> None:
+        if event.number == 6:
+            raise Invalid("Not this one.")
+        count(session, event, now)
+
+    def many(session: Session, happenings: Sequence[Happened], now: datetime) -> None:
+        bites.append([event.number for event in happenings])
+        for event in happenings:
+            one(session, event, now)
+
+    table: events.Subscriptions = {Happened: [events.Listener(one, many=many)]}
+    emit(database, *(Happened(n) for n in range(10)))
+    fan_out(database, table)
+    outcomes = courier.deliver_many(database, table, NOW)
+
+    assert bites == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [outcome.error is None for outcome in outcomes] == [n != 6 for n in range(10)]
+    assert effects(database) == {f"effect of {n}": 1 for n in range(10) if n != 6}
+    assert [(row.state, row.attempts) for row in deliveries(database)] == [
+        ("waiting", 1) if n == 6 else ("done", 0) for n in range(10)
+    ]
+
+
+def test_whom_an_event_does_not_concern_gets_no_delivery_and_in_doubt_everybody_does(database: Database) -> None:
+    def even(_session: Session, happenings: Sequence[Happened]) -> list[bool]:
+        return [event.number % 2 == 0 for event in happenings]
+
+    def broken(session: Session, _happenings: Sequence[Happened]) -> list[bool]:
+        session.execute(text("SELECT no_such_column"))
+        return []
+
+    def second(session: Session, event: Happened, _now: datetime) -> None:
+        numbering.draw(session, f"effect of second {event.number}")
+
+    table: events.Subscriptions = {
+        Happened: [events.Listener(count, concerns=even), events.Listener(second, concerns=broken)]
+    }
+    emit(database, *(Happened(n) for n in range(5)))
+    assert fan_out(database, table) == 5
+    while courier.deliver_many(database, table, NOW):
+        pass
+    assert effects(database) == {f"effect of {n}": 1 for n in (0, 2, 4)} | {
+        f"effect of second {n}": 1 for n in range(5)
+    }
