@@ -14,7 +14,7 @@ from maintenance.dispatch import assign, pool
 from maintenance.orders import desk, recovery, waiting
 from maintenance.plans import schedule
 from people import notices, sign_in
-from rules import timers
+from rules import alarm_weeks, timers
 
 KEPT = timedelta(hours=24)
 
@@ -44,6 +44,7 @@ TABLE: Final = (
     Tick("held alarms", 10, timers.run_held),
     Tick("alarm floods", 5, timers.run_floods),
     Tick("followed alarms", 2, timers.run_followed),
+    Tick("alarm weeks", 60, alarm_weeks.set_aside, in_a_row=60),
     Tick("close", 600, desk.close_settled),
     Tick("sweep", 3600, _sweep),
     Tick("ledger", 3600, ledger.sweep),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import edge, ingest, latency, live, replay, rules, scale, startup, store, wear
+from bench import edge, figures, ingest, latency, live, replay, rules, scale, startup, store, wear
 
 OUT = Path("var") / "bench.json"
 Figures = dict[str, float]
@@ -26,6 +26,8 @@ PROMISED = (
     "ingest.ratio",
     "ingest.times_paho_receive_only",
     "ingest.times_insert_loop",
+    "figures.year_ms",
+    "figures.year_unaided_ms",
     "live.reading_p99_ms",
     "live.alarm_p50_ms",
     "live.alarm_p95_ms",
@@ -60,6 +62,7 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
         ),
         "latency": lambda: latency.measure(faults=(200, 50, 2)[place]),
         "scale": lambda: scale.measure(sizes=sizes, batches=(10, 5, 1)[place]),
+        "figures": lambda: figures.measure(alarms=(1_000_000, 1_000_000, 2_000)[place]),
         "store": lambda: store.measure(stored=stored, appended=appended, paced=paced),
         "edge": lambda: {
             name.replace(" ", "_") + "_per_s": rate for name, rate in edge.measure(messages=messages).items()

@@ -16,6 +16,7 @@ import rules.action_tables
 import rules.hold_tables
 import rules.models
 import rules.trend_tables
+import rules.week_tables
 import telemetry.models
 from kernel.db import Row
 
@@ -29,6 +30,7 @@ PACKAGES = (
     rules.action_tables,
     rules.hold_tables,
     rules.trend_tables,
+    rules.week_tables,
     ingest.models,
     maintenance.orders.models,
     maintenance.orders.code_tables,

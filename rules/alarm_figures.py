@@ -5,19 +5,21 @@ all below it: that is the desk. Every figure can be repeated with plain SQL over
 do so.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select, tuple_
-from sqlalchemy.orm import Session
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session, aliased
 
 from people import scope
 from people.models import OrgUnit
 from people.scope import Viewer
-from rules import bad_actors, flood
+from rules import alarm_weeks, bad_actors, flood
+from rules.alarm_columns import FLEETING, WAITING, Announced, percentile
 from rules.flood import SPAN
 from rules.models import SEVERITIES, Alarm
 
@@ -77,6 +79,8 @@ class Figures:
     start: datetime
     end: datetime
     load: Load
+    spans: Sequence[int]
+    """How many alarms each span of ten minutes had; the last may be cut short."""
     desks: Sequence[tuple[int, Load]]
     """Org unit and its own load, the busiest first."""
     top: Sequence[Actor]
@@ -95,21 +99,32 @@ class Figures:
 
 
 def measure(session: Session, viewer: Viewer, start: datetime, end: datetime, *, unit_id: int | None = None) -> Figures:
-    """Return the figures of a period, which must not be empty."""
-    desk = within(viewer, unit_id)
+    """Return the figures of a period, which must not be empty and begins and ends with whole milliseconds."""
+    desk, units = within(viewer, unit_id), _units(viewer, unit_id)
     period = announced_within(desk, start, end)
-    by_unit, severities = _counted(session, period, start)
-    everything: Counter[int] = Counter()
-    for counts in by_unit.values():
-        everything.update(counts)
-    load = _load(everything, start, end)
-    desks = [(unit, _load(counts, start, end)) for unit, counts in by_unit.items()]
-    top = _top(session, period, bad_actors.held_as_one(start, end), load.announced)
+    by_unit = {
+        unit: Announced.of(weeks, start, end) for unit, weeks in alarm_weeks.records(session, units, start, end).items()
+    }
+    spans = {unit: alarms.spans(start, end, SPAN) for unit, alarms in by_unit.items() if len(alarms.at_ms)}
+    every = sum(spans.values(), start=np.zeros(-((start - end) // SPAN), np.int64))
+    load = _load(every, start, end)
+    severities = dict(zip(SEVERITIES, _total(one.severities() for one in by_unit.values()), strict=True))
+    held = bad_actors.held_as_one(start, end)
+    top = [
+        Actor(subject, key, latest, count, _percent(count, load.announced), is_chattering)
+        for subject, key, latest, count, is_chattering in alarm_weeks.most_frequent(
+            session, units, start, end, held, limit=TOP
+        )
+    ]
     return Figures(
         start=start,
         end=end,
         load=load,
-        desks=sorted(desks, key=lambda one: (-one[1].announced, one[0])),
+        spans=every.tolist(),
+        desks=sorted(
+            ((unit, _load(counts, start, end)) for unit, counts in spans.items()),
+            key=lambda one: (-one[1].announced, one[0]),
+        ),
         top=top,
         top_percent=_percent(sum(one.count for one in top), load.announced),
         severities=severities,
@@ -117,20 +132,30 @@ def measure(session: Session, viewer: Viewer, start: datetime, end: datetime, *,
             priority: _percent(sum(severities[one] for one in of), load.announced)
             for priority, of in PRIORITIES.items()
         },
-        fleeting=_count(session, *period, bad_actors.fleeting()),
+        fleeting=sum(one.number_of(FLEETING) for one in by_unit.values()),
         stale=_count(session, *desk, Alarm.announced_at.is_not(None), bad_actors.stale(end)),
         chattering=_count(session, *period, bad_actors.chattering(start, end)),
-        reaction=_reaction(session, period),
+        reaction=_reaction(list(by_unit.values())),
     )
 
 
 def within(viewer: Viewer, unit_id: int | None) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions that keep a query of alarms to a desk: a viewer's sight, and a unit with all below it."""
     sight = scope.visible(Alarm, viewer, "alarms.read")
-    if unit_id is None:
-        return (sight,)
-    path = select(OrgUnit.path).where(OrgUnit.id == unit_id).scalar_subquery()
-    return sight, Alarm.unit_id.in_(select(OrgUnit.id).where(OrgUnit.path.startswith(path)))
+    return (sight,) if unit_id is None else (sight, Alarm.unit_id.in_(_below(unit_id)))
+
+
+def _units(viewer: Viewer, unit_id: int | None) -> Select[int]:
+    """Return the select of the org units of a desk."""
+    sight: Select[int] = scope.units(viewer, "alarms.read")
+    return sight if unit_id is None else sight.where(OrgUnit.id.in_(_below(unit_id)))
+
+
+def _below(unit_id: int) -> Select[int]:
+    above = aliased(OrgUnit)
+    path = select(above.path).where(above.id == unit_id).scalar_subquery()
+    below = aliased(OrgUnit)
+    return select(below.id).where(below.path.startswith(path))
 
 
 def announced_within(
@@ -143,74 +168,35 @@ def announced_within(
     return *desk, Alarm.detected_at >= start, Alarm.detected_at < end, Alarm.announced_at.is_not(None)
 
 
-def _counted(
-    session: Session, period: Sequence[ColumnElement[bool]], start: datetime
-) -> tuple[dict[int, Counter[int]], dict[str, int]]:
-    """Return the alarms of each unit by span of ten minutes, and of all by severity; in one pass over the period."""
-    span = func.date_bin(SPAN, Alarm.detected_at, start)
-    rows = session.execute(
-        select(Alarm.unit_id, span, Alarm.severity, func.count())
-        .where(*period)
-        .group_by(Alarm.unit_id, span, Alarm.severity)
-    )
-    by_unit: dict[int, Counter[int]] = {}
-    severities = dict.fromkeys(SEVERITIES, 0)
-    for unit_id, at, severity, number in rows:
-        by_unit.setdefault(unit_id, Counter())[(at - start) // SPAN] += number
-        severities[severity] += number
-    return by_unit, severities
-
-
-def _load(counts: Mapping[int, int], start: datetime, end: datetime) -> Load:
-    announced, spans = sum(counts.values()), (end - start) / SPAN
-    found = flood.floods(counts)
-    busiest = max(counts, key=lambda span: (counts[span], -span), default=None)
+def _load(counts: NDArray[np.int64], start: datetime, end: datetime) -> Load:
+    announced, spans = int(counts.sum()), (end - start) / SPAN
+    # A span that ends a flood does so whether it is missing or small, so only the others are walked through.
+    many = np.flatnonzero(counts >= flood.ENDS_BELOW)
+    found = flood.floods(dict(zip(many.tolist(), counts[many].tolist(), strict=True)))
+    busiest = int(counts.argmax())
     return Load(
         announced=announced,
         average=announced / spans,
-        peak=counts[busiest] if busiest is not None else 0,
-        peak_at=start + busiest * SPAN if busiest is not None else None,
+        peak=int(counts[busiest]),
+        peak_at=start + busiest * SPAN if announced else None,
         floods=found,
         flood_percent=_percent(sum(one.spans for one in found), spans),
     )
-
-
-def _top(
-    session: Session, period: Sequence[ColumnElement[bool]], held: ColumnElement[bool], announced: int
-) -> list[Actor]:
-    """Return what came most often; what was held as one for chattering comes first, whatever was counted of it."""
-    number = func.count()
-    fault = (Alarm.subject, Alarm.type_key)
-    chatters = func.bool_or(tuple_(*fault).in_(select(*fault).where(held)))
-    rows = session.execute(
-        select(*fault, func.max(Alarm.id), number, chatters)
-        .where(*period)
-        .group_by(*fault)
-        .order_by(chatters.desc(), number.desc(), *fault)
-        .limit(TOP)
-    )
-    return [
-        Actor(subject, key, latest, count, _percent(count, announced), is_chattering)
-        for subject, key, latest, count, is_chattering in rows
-    ]
 
 
 def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
     return session.scalar(select(func.count()).select_from(Alarm).where(*conditions)) or 0
 
 
-def _reaction(session: Session, period: Sequence[ColumnElement[bool]]) -> Reaction:
-    took = func.extract("epoch", Alarm.acknowledged_at - Alarm.detected_at)
-    row = session.execute(
-        select(
-            func.count(Alarm.acknowledged_at),
-            func.count().filter(~Alarm.is_acknowledged),
-            func.percentile_cont(0.5).within_group(took),
-            func.percentile_cont(0.9).within_group(took),
-        ).where(*period)
-    ).one()
-    median, slow = (None if value is None else float(value) for value in row[2:])
-    return Reaction(row[0], row[1], median, slow)
+def _reaction(alarms: Sequence[Announced]) -> Reaction:
+    took = np.concatenate([np.empty(0, np.int64), *(one.taken_us() for one in alarms)])
+    median, slow = (None if us is None else us / 1e6 for us in (percentile(took, 0.5), percentile(took, 0.9)))
+    return Reaction(len(took), sum(one.number_of(WAITING) for one in alarms), median, slow)
+
+
+def _total(counts: Iterable[NDArray[np.int64]]) -> list[int]:
+    total: list[int] = sum(counts, start=np.zeros(len(SEVERITIES), np.int64)).tolist()
+    return total
 
 
 def _percent(part: float, whole: float) -> float:
@@ -223,15 +209,7 @@ def last(days: int, now: datetime) -> tuple[datetime, datetime]:
     return end - timedelta(days=days), end
 
 
-def spread(
-    session: Session, viewer: Viewer, start: datetime, end: datetime, width: timedelta, *, unit_id: int | None = None
-) -> list[int]:
-    """Return how many alarms each stretch of a period had, of one width, in order."""
-    stretch = func.date_bin(width, Alarm.detected_at, start)
-    rows = session.execute(
-        select(stretch, func.count()).where(*announced_within(within(viewer, unit_id), start, end)).group_by(stretch)
-    )
-    counts = [0] * max(1, round((end - start) / width))
-    for at, number in rows:
-        counts[min(len(counts) - 1, round((at - start) / width))] += number
+def spread(found: Figures, columns: int) -> list[int]:
+    """Return how many alarms each of so many equal stretches of a period had; each is of whole spans."""
+    counts: list[int] = np.asarray(found.spans).reshape(columns, -1).sum(axis=1).tolist()
     return counts

@@ -6,7 +6,7 @@ Each is a condition for a query of ``Alarm``, so that a figure and the list of a
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select, union
 from sqlalchemy.orm import aliased
 
 from rules.models import Alarm, AlarmEntry
@@ -27,24 +27,31 @@ def fleeting() -> ColumnElement[bool]:
 
 def stale(at: datetime) -> ColumnElement[bool]:
     """Return the condition of alarms that had stood for more than a day at an instant."""
-    return (Alarm.raised_at < at - STALE) & or_(Alarm.ended_at.is_(None), Alarm.ended_at > at)
+    # That it was long follows from the rest; an index holds the long ones alone.
+    was_long = Alarm.ended_at - Alarm.raised_at > literal_column("interval '1 day'")
+    return (Alarm.raised_at < at - STALE) & or_(Alarm.ended_at.is_(None), and_(Alarm.ended_at > at, was_long))
 
 
 def chattering(start: datetime, end: datetime) -> ColumnElement[bool]:
     """Return the condition of alarms noticed in a period that chattered.
 
     Those that were flagged so when their fault was raised for the third time, and stood as one from then on; and
-    those with which three raise-clear pairs fell within a minute.
+    those with which three raise-clear pairs fell within a minute, each of them whole.
     """
-    return or_(Alarm.id.in_(_third_in_a_minute(start, end)), held_as_one(start))
+    # One set of ids, small as it is: two conditions joined by OR would be tried on every alarm there is.
+    return Alarm.id.in_(union(_third_in_a_minute(start, end), _flagged(start)))
 
 
 def held_as_one(start: datetime, end: datetime | None = None) -> ColumnElement[bool]:
     """Return the condition of alarms that were flagged in a period for coming and going, and stood as one from then."""
+    return Alarm.id.in_(_flagged(start, end))
+
+
+def _flagged(start: datetime, end: datetime | None = None) -> Select[int]:
     flagged = select(AlarmEntry.alarm_id).where(
         AlarmEntry.kind == FLAGGED, AlarmEntry.at >= start, AlarmEntry.detail["flag"].astext == "chattering"
     )
-    return Alarm.id.in_(flagged if end is None else flagged.where(AlarmEntry.at < end))
+    return flagged if end is None else flagged.where(AlarmEntry.at < end)
 
 
 def _third_in_a_minute(start: datetime, end: datetime) -> Select[int]:
@@ -55,7 +62,9 @@ def _third_in_a_minute(start: datetime, end: datetime) -> Select[int]:
     )
     pairs = (
         select(one.id, one.detected_at, one.ended_at, earlier.label("first_at"))
-        .where(one.detected_at >= start - CHATTER_WITHIN, one.detected_at < end, one.ended_at.is_not(None))
+        .where(one.detected_at >= start - CHATTER_WITHIN, one.detected_at < end)
+        # As the index of brief alarms says it, along which they already stand in order.
+        .where(one.ended_at - one.raised_at <= literal_column("interval '1 minute'"))
         .subquery()
     )
     return select(pairs.c.id).where(pairs.c.ended_at - pairs.c.first_at <= CHATTER_WITHIN, pairs.c.detected_at >= start)

@@ -196,6 +196,17 @@ class Alarm(Scoped, Row):
         # Of what a period's figures are made, and what stood at its end.
         Index("ix_alarm_detected", "detected_at"),
         Index("ix_alarm_ended", "ended_at"),
+        Index("ix_alarm_of_week", "unit_id", "detected_at", postgresql_where=text("announced_at IS NOT NULL")),
+        Index(
+            "ix_alarm_brief",
+            "subject",
+            "type_key",
+            "raised_at",
+            "id",
+            postgresql_include=["ended_at", "detected_at"],
+            postgresql_where=text("ended_at - raised_at <= interval '1 minute'"),
+        ),
+        Index("ix_alarm_long", "ended_at", postgresql_where=text("ended_at - raised_at > interval '1 day'")),
         CheckConstraint("severity IN ('critical', 'major', 'minor', 'warning', 'info')", name="severity"),
     )
 

@@ -65,7 +65,7 @@ def figures(
         behind={"since": start.isoformat(), "until": end.isoformat(), "state": "all", "unit": chosen, "announced": 1},
         span=flood.SPAN,
         flood=flood,
-        trend=_trend(db, viewer, found, chosen),
+        trend=_trend(found),
     )
 
 
@@ -84,11 +84,12 @@ def _named(db: Session, found: Figures) -> Sequence[Shown]:
     return [Shown(by_id[one.alarm_id], one.count, one.percent, one.is_chattering) for one in found.top]
 
 
-def _trend(db: Session, viewer: Viewer, found: Figures, unit: int | None) -> list[dict[str, Any]]:
+def _trend(found: Figures) -> list[dict[str, Any]]:
     """Return the period cut into columns: when each begins, how many alarms it had, and its height in per cent."""
-    width = (found.end - found.start) / min(COLUMNS, max(1, round((found.end - found.start) / timedelta(hours=1))))
-    counts = alarm_figures.spread(db, viewer, found.start, found.end, width, unit_id=unit)
-    most = max(counts, default=0) or 1
+    columns = min(COLUMNS, round((found.end - found.start) / timedelta(hours=1)))
+    width = (found.end - found.start) / columns
+    counts = alarm_figures.spread(found, columns)
+    most = max(counts) or 1
     return [
         {"since": found.start + turn * width, "until": found.start + (turn + 1) * width, "count": one, "of": one / most}
         for turn, one in enumerate(counts)
