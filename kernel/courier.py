@@ -185,7 +185,7 @@ def _together(
         if outcomes and time.monotonic() >= until:
             break
         bite = claimed[place : place + size]
-        taken = _at_once(session, subscriptions, bite, now) if takes_many else None
+        taken = _at_once(session, subscriptions, bite, now, is_first=not outcomes) if takes_many else None
         if taken is None:
             taken = _one_by_one(session, subscriptions, bite, now, until, is_first=not outcomes)
         outcomes += taken
@@ -197,18 +197,21 @@ def _together(
 
 
 def _at_once(
-    session: Session, subscriptions: Subscriptions, bite: Sequence[_Claimed], now: datetime
+    session: Session, subscriptions: Subscriptions, bite: Sequence[_Claimed], now: datetime, *, is_first: bool
 ) -> list[Outcome] | None:
-    """Hand many events over at once; None where that fails, and nothing of it has happened then."""
+    """Hand many events over at once; none where a lock is in the way, None where one of them may be to blame."""
     listener = listeners(subscriptions)[bite[0].subscriber]
     kinds = {kind.__name__: kind for kind in subscriptions}
     if listener.many is None or any(one.kind not in kinds for one in bite):
         return None
-    _wait_for_locks(session, LOCK_WAIT_MS)
+    # See below: the first holds nothing yet. Should it come to a circle all the same, the database breaks it.
+    _wait_for_locks(session, None if is_first else LOCK_WAIT_MS)
     try:
         with session.begin_nested():
             listener.many(session, [msgspec.convert(one.payload, kinds[one.kind]) for one in bite], now)
     except Exception as error:  # noqa: BLE001 - the edge of a delivery: one of them may be to blame, each is tried
+        if not is_first and _is_held_up(error):
+            return []
         log.of(__name__).info("not at once but one by one", subscriber=bite[0].subscriber, error=_said(error))
         return None
     finally:

@@ -158,7 +158,9 @@ def test_a_row_that_a_person_holds_is_not_waited_for_with_the_locks_of_others(da
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_many_at_once_in_any_order_wait_in_no_circle(database: Database, seed: int) -> None:
+def test_many_at_once_in_any_order_wait_in_no_circle(
+    database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """Each delivery locks one of a few rows until its batch commits; four threads take them in whatever order."""
     chance = random.Random(seed)
 
@@ -168,7 +170,12 @@ def test_many_at_once_in_any_order_wait_in_no_circle(database: Database, seed: i
     def second(session: Session, event: Happened, _now: datetime) -> None:
         numbering.draw(session, f"effect of {event.number % 7}")
 
-    table: events.Subscriptions = {Happened: [first, second]}
+    def many(session: Session, happenings: Sequence[Happened], now: datetime) -> None:
+        for event in sorted(happenings, key=lambda one: one.number % 7):
+            second(session, event, now)
+
+    monkeypatch.setattr(courier, "BITE", 5)
+    table: events.Subscriptions = {Happened: [first, events.Listener(second, many=many)]}
     amount = 120
     emit(database, *(Happened(n) for n in chance.sample(range(amount), amount)))
     fan_out(database, table)
@@ -211,6 +218,27 @@ def test_who_takes_many_gets_them_at_once_and_one_by_one_when_that_fails(
     assert [(row.state, row.attempts) for row in deliveries(database)] == [
         ("waiting", 1) if n == 6 else ("done", 0) for n in range(10)
     ]
+
+
+def test_who_takes_many_waits_for_nobody_with_the_locks_of_others_either(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "BITE", 2)
+
+    def many(session: Session, happenings: Sequence[Happened], now: datetime) -> None:
+        for event in happenings:
+            count(session, event, now)
+
+    table: events.Subscriptions = {Happened: [events.Listener(count, many=many)]}
+    emit(database, *(Happened(n) for n in range(6)))
+    fan_out(database, table)
+    with database() as person:
+        numbering.draw(person, "effect of 3")
+        assert len(courier.deliver_many(database, table, NOW)) == 2
+        assert effects(database) == {"effect of 0": 1, "effect of 1": 1}
+        person.rollback()
+    assert len(courier.deliver_many(database, table, NOW)) == 4
+    assert {(row.state, row.attempts) for row in deliveries(database)} == {("done", 0)}
 
 
 def test_whom_an_event_does_not_concern_gets_no_delivery_and_in_doubt_everybody_does(database: Database) -> None:
