@@ -9,17 +9,19 @@ counts for an asset, and a batch that concerns nobody else's costs one look into
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 import numpy as np
-from sqlalchemy import BigInteger, ColumnElement, cast, func, literal, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ingest.licence import LOCKS, Licence
 from ingest.models import IngestClaim, IngestWorker
-from rules.models import RuleState
+from rules import passed
+from rules.models import PassedReading, RuleState
 from telemetry.readings import Int64s, Mask
 
 _MOVES: Final = -1
@@ -85,19 +87,22 @@ class Claims:
     def take_orphans(self, session: Session) -> set[int]:
         """Claim some assets whose rules run and whose worker has ended, or that never had one, until none are left.
 
-        Their timers would stand still until the next message, which of a silent machine never comes.
+        Their timers would stand still until the next message, which of a silent machine never comes; and what was
+        passed on for their rules would wait for ever.
         """
         self._begin(session)
-        nobodys: ColumnElement[bool] = or_(IngestClaim.asset_id.is_(None), IngestWorker.ended_at.is_not(None))
-        found = session.scalars(
-            select(RuleState.asset_id)
-            .outerjoin(IngestClaim, IngestClaim.asset_id == RuleState.asset_id)
-            .outerjoin(IngestWorker, IngestWorker.id == IngestClaim.worker_id)
-            .where(nobodys)
-            .distinct()
-            .limit(_A_PORTION)
-        )
-        return self._move(session, set(found))
+        running = select(RuleState.asset_id).where(_is_nobodys(RuleState.asset_id)).distinct().limit(_A_PORTION)
+        waiting = passed.waits_in(_is_nobodys(PassedReading.asset_id)).limit(_A_PORTION)
+        return self._move(session, {*session.scalars(running), *session.scalars(waiting)})
+
+    def is_any_waiting(self, session: Session, now: datetime) -> bool:
+        """Return whether readings have waited for the rules of an asset that no living worker evaluates."""
+        waiting = passed.waits_in(_is_nobodys(PassedReading.asset_id) & (PassedReading.at <= now - passed.SETTLED))
+        return session.scalars(waiting.limit(1)).first() is not None
+
+    def claimed(self) -> Select[int]:
+        """Return a query for the assets that are ours."""
+        return select(IngestClaim.asset_id).where(IngestClaim.worker_id == self._licence.life)
 
     def taken(self, assets: Iterable[int]) -> None:
         """Take note that a claim is committed."""
@@ -106,7 +111,7 @@ class Claims:
     def lost(self, session: Session) -> tuple[int, set[int]]:
         """Return the assets that others have claimed since the last look, and the number behind; see ``forget``."""
         losses = self._licence.hold(session)
-        ours = set(session.scalars(select(IngestClaim.asset_id).where(IngestClaim.worker_id == self._licence.life)))
+        ours = set(session.scalars(self.claimed()))
         return losses, self.assets - ours
 
     def forget(self, losses: int, gone: set[int]) -> None:
@@ -146,3 +151,13 @@ class Claims:
             statement.on_conflict_do_update(index_elements=[IngestClaim.asset_id], set_={"worker_id": life})
         )
         return assets
+
+
+def _is_nobodys(asset_id: InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    """Return the condition that no worker has claimed an asset, or one that has ended."""
+    living = (
+        select(IngestClaim.asset_id)
+        .join(IngestWorker, IngestWorker.id == IngestClaim.worker_id)
+        .where(IngestClaim.asset_id == asset_id, IngestWorker.ended_at.is_(None))
+    )
+    return ~living.exists()

@@ -5,7 +5,9 @@ of the path; ``ingest.claims`` has the rows behind them.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
+from sqlalchemy import Select
 from sqlalchemy.orm import Session, sessionmaker
 
 from ingest.claims import Claims, Moved
@@ -77,6 +79,20 @@ class Ground:
         except Moved:
             self.lose()
             return True
+
+    def adopt_waiting(self, now: datetime) -> bool:
+        """Claim some assets that are nobody's and for whose rules readings wait; return whether there were any."""
+        if self._claims is None:
+            return False
+        with self._sessions() as session:
+            if not self._claims.is_any_waiting(session, now):
+                return False
+        return bool(self._adopt(self._claims.take_orphans))
+
+    def claimed(self) -> Select[int]:
+        """Return a query for the assets that are ours."""
+        assert self._claims is not None  # noqa: S101 - asked by whoever shares
+        return self._claims.claimed()
 
     def own(self, devices: Int64s) -> None:
         """Claim the assets of devices that are not ours yet."""

@@ -30,6 +30,7 @@ from ingest.late import Late
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
 from ingest.models import RejectedMessage
+from ingest.passing import Passing
 from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
 from ingest.registry import Registry
@@ -85,6 +86,7 @@ class Pipeline:
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._following = Following(sessions, self._writing, self.patience, self.registry, self.rules, self.mapper)
         self._late = Late(self._writing, self.patience)
+        self._passing = Passing(sessions, self._settling, self.registry, self.rules, self.ground, self._following)
         self.books = Books(self._resolver, self.mapper, self._writing)
         if store is not None:
             self.open(store)
@@ -138,6 +140,8 @@ class Pipeline:
             self.patience.until_done(read, "database")
         finally:
             gc.enable()
+        if not self.ground.is_shared:
+            self.patience.until_done(lambda: self._passing.take_in(clock.now()), "database")
         self.run_timers(clock.now())
 
     @contextmanager
@@ -275,6 +279,7 @@ class Pipeline:
             with self._settling() as session:
                 news = self._write(session, resolved, replays)
                 self.rules.write(session, outcome, now=resolved.now)
+                self._passing.enter(session, resolved)
                 crash.here("before_commit")
             return news
 
@@ -351,9 +356,14 @@ class Pipeline:
         if fresh_assets:
             self._following.reload_rules(asset_ids=fresh_assets)
         now = clock.now()
+        if self.ground.is_shared:
+            # Each of the assets is evaluated by whoever has it.
+            with self._writing() as session:
+                self._passing.enter_derived(session, readings, now)
+            return
         try:
             columns = readings.series, readings.ts_ms, readings.value
-            self._settle(self.rules.evaluate(*columns, clock.to_ms(now)), now)
+            self._settle(self.rules, self.rules.evaluate(*columns, clock.to_ms(now)), now)
         except Moved:
             # What is lost is judged where it went, from its next value on.
             self.ground.lose()
@@ -369,23 +379,32 @@ class Pipeline:
             self.ground.lose()
 
     def _run_timers(self, now: datetime) -> None:
+        self._passing.take_up(now)
+        for rules in self._evaluators():
+            self._run_timers_of(rules, now)
+
+    def _run_timers_of(self, rules: Evaluator, now: datetime) -> None:
         now_ms = clock.to_ms(now)
-        self._settle(self.rules.tick(now_ms), now)
-        for instance in self.rules.adrift():
-            outcome = self.rules.let_go(instance, now_ms)
+        self._settle(rules, rules.tick(now_ms), now)
+        for instance in rules.adrift():
+            outcome = rules.let_go(instance, now_ms)
             if outcome is not None:
-                self._settle(outcome, now)
-        edited = self.rules.revisit(now_ms)
+                self._settle(rules, outcome, now)
+        edited = rules.revisit(now_ms)
         if edited is not None:
-            self._settle(edited, now)
-            self.rules.revisited()
+            self._settle(rules, edited, now)
+            rules.revisited()
+
+    def _evaluators(self) -> list[Evaluator]:
+        return [self.rules] if self.rules.abroad is None else [self.rules, self.rules.abroad]
 
     # Late readings, judged at their own time -----------------------------------------------------------------------
 
     def late_task(self, now: datetime) -> late.Task | None:
         """Return a rule on an asset whose late readings are to be judged now; between two batches."""
         with db.transaction(self._sessions) as session:
-            return next(iter(self.rules.late_tasks(session, now=now)), None)
+            found = (task for rules in self._evaluators() for task in rules.late_tasks(session, now=now))
+            return next(found, None)
 
     def read_late(self, task: late.Task) -> late.History:
         """Read the history it is judged by; beside the path."""
@@ -394,15 +413,16 @@ class Pipeline:
     def judge_late(self, found: late.History, now: datetime) -> None:
         """Judge it, with what was stored since, and write what comes of it; between two batches."""
         found = late.catch_up(self._store, found)
+        rules = (self.rules.abroad if found.task.rule.leans_on else None) or self.rules
         try:
             with self._settling() as session:
-                outcome = self.rules.judge_late(session, found, now=now)
+                outcome = rules.judge_late(session, found, now=now)
                 crash.here("before_late_commit")
         except Moved:
             self.ground.lose()
             return
         if outcome is not None:
-            self.rules.commit(outcome)
+            rules.commit(outcome)
 
     def put_off_late(self, task: late.Task, now: datetime) -> None:
         """Try it again later, because it could not be judged."""
@@ -417,11 +437,11 @@ class Pipeline:
                 self._sparkplug.give_up(session, missed, now=now)
             self._sparkplug.given_up(missed)
 
-    def _settle(self, outcome: Outcome, now: datetime) -> None:
+    def _settle(self, rules: Evaluator, outcome: Outcome, now: datetime) -> None:
         if _says(outcome):
             with self._settling() as session:
-                self.rules.write(session, outcome, now=now)
-        self.rules.commit(outcome)
+                rules.write(session, outcome, now=now)
+        rules.commit(outcome)
 
     def _take_up_limits(self) -> None:
         """Follow what devices may send; it goes by their machines, too."""

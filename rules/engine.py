@@ -19,7 +19,7 @@ import numpy as np
 
 from kernel import errors
 from rules import compiled, histories, sifting
-from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Table, expand
+from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Mask, Table, expand
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
 from rules.context import NOWHERE, Context
@@ -336,6 +336,46 @@ class Engine:
             if not self._compiled[owner].hears_silence
         }
         return spans, int(np.count_nonzero(known & ~young))
+
+    def behind(self, series: Int64s, ts_ms: Int64s) -> Mask:
+        """Return which samples are older than what an instance that watches them has come to by another series.
+
+        They may be judged like late ones, where their own series has been evaluated before and nobody hears silence.
+        """
+        columns, slot = self._columns, self._columns.slots_of(series)
+        found = np.zeros(len(series), np.bool_)
+        if not len(columns.series.id):
+            return found
+        marks = columns.series.mark_ms
+        known = np.flatnonzero((slot >= 0) & (marks[slot] != LONG_AGO) & (marks[slot] < ts_ms))
+        which, at = expand(columns.watch_starts[slot[known]], columns.watch_starts[slot[known] + 1])
+        owners = columns.watches["owner"][columns.watch_order[at]]
+        until_ms = {owner: self._evaluated_until(owner) for owner in np.unique(owners).tolist()}
+        heard = set[int]()
+        for row, owner in zip(known[which].tolist(), owners.tolist(), strict=True):
+            found[row] |= ts_ms[row] <= until_ms[owner]
+            heard.update([row] if self._compiled[owner].hears_silence else ())
+        found[sorted(heard)] = False
+        for number in np.unique(series[found]).tolist():
+            # What windows hold of it is read anew.
+            self._pasts.pop(number, None)
+        return found
+
+    def evaluated_until(self, instance_id: int) -> int | None:
+        """Return the time of the newest sample that an instance has evaluated, None where there is none."""
+        slot = self._slots.get(instance_id)
+        newest_ms = LONG_AGO if slot is None else self._evaluated_until(slot)
+        return None if newest_ms == LONG_AGO else newest_ms
+
+    def _evaluated_until(self, slot: int) -> int:
+        _, at = self._columns.blocks(np.array([slot], np.intp), "watches")
+        watched = self._columns.watches["slot"][at]
+        return int(self._columns.series.mark_ms[watched[watched >= 0]].max(initial=LONG_AGO))
+
+    def take_over(self, evaluated: HeldColumns) -> None:
+        """Take over samples that were evaluated elsewhere, sorted by time, where nothing as new was evaluated here."""
+        self._columns.restore(evaluated)
+        self._version += 1
 
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, after the transaction that wrote it.

@@ -15,15 +15,16 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, late, recall, roster, sightings, standing, stored_states
+from rules import alarms, late, passed, recall, roster, sightings, standing, stored_states
 from rules.engine import Engine
 from rules.episodes import Sighting
 from rules.models import Alarm
 from rules.outcome import HeldColumns, Insight, Outcome, State, Transition
+from rules.passed import Passed, Watchers
 from rules.roster import Roster
 from rules.standing import Standing
 from telemetry import quality
-from telemetry.readings import Float64s, Int64s, Texts
+from telemetry.readings import Float64s, Int64s, Mask, Texts
 from telemetry.store import TelemetryStore
 
 
@@ -34,6 +35,8 @@ class Changes:
     changed: list[Standing]
     gone: frozenset[int]
     states: list[State]
+    waiting: frozenset[int] = frozenset()
+    """Series of which something waits in the ledger: what the store holds of them is ahead of these rules."""
 
 
 class Evaluator:
@@ -50,6 +53,10 @@ class Evaluator:
         self._adrift: set[int] = set()
         self._edited: set[int] = set()
         self._mine: set[int] | None = None
+        self.abroad: Evaluator | None = None
+        """Where assets are shared: the rules that look at other assets, which are evaluated out of the ledger."""
+        self._leans: bool | None = None
+        self._watchers: Watchers | None = None
 
     def __len__(self) -> int:
         return len(self._standing)
@@ -66,6 +73,9 @@ class Evaluator:
         self._adrift.clear()
         self._edited.clear()
         self._standing = roster.load(session)
+        self._watchers = None
+        if self.abroad is not None:
+            self.abroad._standing = self._standing  # noqa: SLF001 - one's own
 
     def reread(self, session: Session, *, alarm_type_ids: set[int], asset_ids: set[int]) -> None:
         """Read the rules of some alarm types, and those on some assets, anew, before ``resume``."""
@@ -74,11 +84,14 @@ class Evaluator:
                 wanted, gone = self._look(session, **chosen)
                 self._standing.drop(gone)
                 self._standing.take(wanted.values())
+                self._watchers = None
 
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
         self._engine = Engine(recall.from_store(store))
         self.listen_since(now)
+        if self.abroad is not None:
+            self.abroad.resume(session, store, now=now)
         if self._mine is not None:
             self._install(session, store, [*map(self._standing.__getitem__, self._of(self._mine))], now)
             return
@@ -94,7 +107,10 @@ class Evaluator:
 
     def share(self) -> None:
         """Evaluate no asset from now on but those taken with ``adopt``; call it before ``resume``."""
-        self._mine = set()
+        self._mine, self._leans = set(), False
+        self.abroad = Evaluator(timedelta(milliseconds=self._late_limit_ms))
+        self.abroad._mine, self.abroad._leans = set(), True  # noqa: SLF001 - one's own
+        self.abroad._standing = self._standing  # noqa: SLF001 - one's own
 
     def adopt(self, session: Session, store: TelemetryStore, asset_ids: Iterable[int], *, now: datetime) -> None:
         """Take over assets from whoever evaluated them before, with their states as they are stored now."""
@@ -104,7 +120,12 @@ class Evaluator:
         found = [*map(self._standing.__getitem__, self._of(taken))]
         # What is held here may be from before the asset went elsewhere.
         self._engine.remove([one.instance.id for one in found])
-        self._install(session, store, found, now)
+        if self._leans:
+            self._install_abroad(session, store, found, now)
+        else:
+            self._install(session, store, found, now)
+        if self.abroad is not None:
+            self.abroad.adopt(session, store, taken, now=now)
 
     def disown(self, asset_ids: Iterable[int]) -> None:
         """Forget the states of assets that another evaluates now."""
@@ -112,17 +133,46 @@ class Evaluator:
         gone = set(asset_ids)
         self._mine -= gone
         self._engine.remove(self._of(gone))
+        if self.abroad is not None:
+            self.abroad.disown(gone)
 
     def _of(self, asset_ids: set[int]) -> list[int]:
-        return sorted(self._standing.concerned(None, asset_ids))
+        found = self._standing.concerned(None, asset_ids)
+        if self._leans is not None:
+            leaning = {one.instance.id for one in self._standing.leaning()}
+            found = found & leaning if self._leans else found - leaning
+        return sorted(found)
 
     def _install(self, session: Session, store: TelemetryStore, rules: Sequence[Standing], now: datetime) -> None:
         self._engine.install([one.instance for one in rules])
         self._engine.restore(stored_states.of_some(session, [one.instance.id for one in rules]))
         self._seed(store, _watched_by(rules), now)
 
+    def _install_abroad(
+        self, session: Session, store: TelemetryStore, rules: Sequence[Standing], now: datetime
+    ) -> None:
+        """Go on exactly where the former owner was: with what it took out of the ledger, and not with what waits."""
+        if not rules:
+            return
+        assets = {one.asset_id for one in rules}
+        self._engine.install([one.instance for one in rules])
+        self._engine.take_over(passed.taken_for(session, assets))
+        self._engine.restore(stored_states.of_some(session, [one.instance.id for one in rules]))
+        self._seed(store, _watched_by(rules), now, ahead=passed.waiting_for(session, assets))
+
     def _is_mine(self, rule: Standing) -> bool:
-        return self._mine is None or rule.asset_id in self._mine
+        is_here = self._leans is None or self._leans is bool(rule.leans_on)
+        return is_here and (self._mine is None or rule.asset_id in self._mine)
+
+    def watchers(self) -> Watchers:
+        """Return which assets have rules that look at other assets, by the series that those rules look at."""
+        if self._watchers is None:
+            assets_of: dict[int, set[int]] = {}
+            for one in self._standing.leaning():
+                for watched in one.instance.metrics.values():
+                    assets_of.setdefault(watched.series, set()).add(one.asset_id)
+            self._watchers = Watchers(assets_of)
+        return self._watchers
 
     def read_changes(
         self,
@@ -141,7 +191,9 @@ class Evaluator:
         fresh = {one.instance.id for one in changed if one.instance.id not in self._standing}
         if changed:
             sightings.retell(session, changed, now)
-        return Changes(changed, gone, stored_states.of_some(session, fresh))
+        leaning = {one.asset_id for one in changed if one.leans_on} if self.abroad is not None else set()
+        waiting = passed.waiting_for(session, leaning) if leaning else frozenset[int]()
+        return Changes(changed, gone, stored_states.of_some(session, fresh), waiting)
 
     def _look(
         self, session: Session, *, alarm_type_ids: Iterable[int] | None = None, asset_ids: Iterable[int] | None = None
@@ -157,6 +209,9 @@ class Evaluator:
 
     def take_up(self, changes: Changes, store: TelemetryStore, *, now: datetime) -> None:
         """Let changed rules hold; they wait for ``revisit``."""
+        if self.abroad is not None:
+            self.abroad.take_up(changes, store, now=now)
+        self._watchers = None
         self._engine.remove(changes.gone)
         self._standing.drop(changes.gone)
         self._edited -= changes.gone
@@ -164,9 +219,12 @@ class Evaluator:
             return
         self._standing.take(changes.changed)
         mine = [one for one in changes.changed if self._is_mine(one)]
+        if self._leans is not None:
+            # A rule that began or ceased to look at other assets is evaluated elsewhere now.
+            self._engine.remove([one.instance.id for one in changes.changed if not self._is_mine(one)])
         self._engine.install([one.instance for one in mine])
         self._engine.restore(changes.states)
-        self._seed(store, _watched_by(mine), now)
+        self._seed(store, _watched_by(mine), now, ahead=changes.waiting if self._leans else frozenset())
         self._edited.update(one.instance.id for one in changes.changed)
 
     def asking(self) -> set[int]:
@@ -177,7 +235,12 @@ class Evaluator:
         """Return whether an alarm type is evaluated on an asset."""
         return standing.instance_id(alarm_type_id, asset_id) in self._standing
 
-    def _seed(self, store: TelemetryStore, series: Int64s, now: datetime) -> None:
+    def _seed(
+        self, store: TelemetryStore, series: Int64s, now: datetime, *, ahead: frozenset[int] = frozenset()
+    ) -> None:
+        """Tell the engine the newest stored values of series, but of those of which newer ones are still to come."""
+        if ahead:
+            series = series[~np.isin(series, sorted(ahead))]
         # Sorting tells a million apart in a tenth of the time of ``np.unique``.
         ordered = np.sort(series[series >= 0])
         known = store.newest(ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered)
@@ -217,9 +280,20 @@ class Evaluator:
         self.too_late += too_late
         return replace(outcome, late_spans={number: span for number, span in spans.items() if number in self._standing})
 
+    def evaluate_passed(self, entries: Passed, now_ms: int) -> tuple[Outcome, Mask]:
+        """Evaluate readings out of the ledger; return also which of them were taken, and not left to be judged late."""
+        behind = entries.is_past | self._engine.behind(entries.series, entries.ts_ms)
+        rows = np.flatnonzero(~behind)
+        text = None if entries.text is None else [entries.text[row] for row in rows.tolist()]
+        columns = entries.series[rows], entries.ts_ms[rows], entries.value[rows]
+        past = entries.series[behind], entries.ts_ms[behind]
+        return self.evaluate(*columns, now_ms, text, past), ~behind
+
     def listen_since(self, moment: datetime) -> None:
         """Count silence only from a moment on: until then we were down, or still read what had waited (A12)."""
         self._engine.listen_since(clock.to_ms(moment))
+        if self.abroad is not None:
+            self.abroad.listen_since(moment)
 
     def tick(self, now_ms: int) -> Outcome:
         """Run the timers that are due."""
@@ -255,6 +329,8 @@ class Evaluator:
         )
         numbers = {standing.instance_id(kind or 0, thing or 0) for kind, thing in found}
         self._adrift.update(number for number in numbers if number in self._standing)
+        if self.abroad is not None:
+            self.abroad._adrift |= self._adrift  # noqa: SLF001 - one's own
 
     def let_go(self, instance: int, now_ms: int) -> Outcome | None:
         """Start an instance afresh whose alarm a person has ended (A20); None when it holds none."""
@@ -301,7 +377,13 @@ class Evaluator:
         """
         rule = found.task.rule
         number, now_ms = rule.instance.id, clock.to_ms(now)
-        until_ms = self._engine.clock_of(number, now_ms)
+        if self._leans:
+            # What waits in the ledger is stored, and not evaluated yet.
+            until_ms = self._engine.evaluated_until(number)
+            if until_ms is not None:
+                found = late.until(found, until_ms)
+        else:
+            until_ms = self._engine.clock_of(number, now_ms)
         is_same = until_ms is not None and self._standing.get(number) == rule
         verdict = late.judge(session, found, until_ms) if is_same and until_ms is not None else None
         if verdict is None:

@@ -209,6 +209,11 @@ def catch_up(store: TelemetryStore, found: History) -> History:
     return replace(found, samples=_together(found.samples, newer))
 
 
+def until(found: History, at_ms: int) -> History:
+    """Return what was read up to an instant, that one included."""
+    return replace(found, samples={metric: one.until(at_ms) for metric, one in found.samples.items()})
+
+
 # Judged and written, between two batches --------------------------------------------------------------------------
 
 
@@ -309,7 +314,7 @@ def _figures(one: Episode) -> dict[str, Any]:
         "count": last.matched,
         "last_seen_at": clock.from_ms(last.last_seen_ms),
         "value": last.value,
-        "peak_value": last.peak,
+        "peak_value": last.value if last.peak is None else last.peak,
     }
 
 

@@ -5,7 +5,7 @@ There is at most one open alarm for one thing and type; the partial unique index
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -102,6 +102,28 @@ class LateSpan(Row):
     """When the first of it came; server time."""
     due_at: Mapped[datetime]
     """When it is judged: a moment after the last of it came."""
+
+
+class PassedReading(Row):
+    """A reading that a rule on an asset waits for, and another worker heard; see ``rules.passed``.
+
+    ``is_derived``: worked out on the asset itself, for all its rules. ``is_past``: sent as history. ``is_taken``: it
+    has been evaluated, as the newest of its series, and stays so that whoever evaluates the asset next knows.
+    """
+
+    __tablename__ = "passed_reading"
+    __table_args__ = (Index("ix_passed_reading_waiting", "at", postgresql_where=text("NOT is_taken")),)
+
+    asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id", ondelete="CASCADE"), primary_key=True)
+    series_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    ts_ms: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    is_derived: Mapped[bool] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    said: Mapped[str | None] = mapped_column("text", Text)
+    is_past: Mapped[bool]
+    is_taken: Mapped[bool] = mapped_column(default=False)
+    at: Mapped[datetime]
+    """When it was passed on, or taken; server time."""
 
 
 class Backtest(Job, Row):

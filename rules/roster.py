@@ -186,6 +186,10 @@ class Roster:
         """Return the assets on which a rule takes a value from an attribute."""
         return {one.asset_id for one in self._single.values() if one.asks}
 
+    def leaning(self) -> list[Standing]:
+        """Return the rules that look at other assets."""
+        return [one for one in self._single.values() if one.leans_on]
+
     def leaning_on(self, assets: set[int]) -> set[int]:
         """Return the assets on which a rule looks at some others."""
         return {one.asset_id for one in self._single.values() if one.leans_on & assets}

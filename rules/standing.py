@@ -97,7 +97,8 @@ def read(
         watched |= {name: Watched(series_of(name)) for device in context.devices for name in device.series}
         beyond, leans_on = around.beyond(definition, asset.id, asset.company_id)
         watched |= beyond
-        if watched:
+        # One that looks at other assets is made also before any of them speaks: it is found by them, once one does.
+        if watched or leans_on:
             instance = Instance(instance_id(kind.id, asset.id), definition, watched, context)
             found = standing_on(kind, version, asset, instance, patch)
             made.append(replace(found, asks=asks, leans_on=frozenset(leans_on)) if asks or leans_on else found)

@@ -67,6 +67,11 @@ class Samples:
         """Whether every sample is a number."""
         return self.text is None and not np.isnan(self.value).any()
 
+    def until(self, at_ms: int) -> "Samples":
+        """Return the samples up to an instant, that one included."""
+        row = int(np.searchsorted(self.ts_ms, at_ms, "right"))
+        return Samples(self.ts_ms[:row], self.value[:row], None if self.text is None else self.text[:row])
+
     def after(self, row: int) -> "Samples":
         """Return the samples from a row on."""
         return Samples(self.ts_ms[row:], self.value[row:], None if self.text is None else self.text[row:])
