@@ -153,7 +153,11 @@ def ingest() -> None:
     with ExitStack() as parts:
         sessions = parts.enter_context(compose.sessions(settings, pool=settings.database_pool))
         # Opened when this process leads: an embedded store belongs to one process at a time.
-        edge = ingest_run.Ingest(settings, sessions, lambda: open_store(settings.telemetry_url, settings.data_dir))
+        edge = ingest_run.Ingest(
+            settings,
+            sessions,
+            lambda: open_store(settings.telemetry_url, settings.data_dir, memory_mb=settings.store_memory_mb),
+        )
         stopping = _asked_to_stop()
         parts.callback(edge.stop)
         edge.start()

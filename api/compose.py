@@ -65,7 +65,7 @@ def everything(settings: Settings, *, is_demo: bool = False) -> Iterator[Runtime
         factory = db.sessions(
             engine, secret=secret, witness=settings.data_dir / WITNESS, outgoing=settings.outgoing_allow
         )
-        store = open_store(settings.telemetry_url, settings.data_dir)
+        store = open_store(settings.telemetry_url, settings.data_dir, memory_mb=settings.store_memory_mb)
         parts.callback(store.close)
         yield Runtime(settings, engine, factory, store, secret, is_demo=is_demo)
 
@@ -83,7 +83,7 @@ def one_role(settings: Settings, *, owns_store: bool) -> Iterator[Runtime]:
         )
     with ExitStack() as parts:
         factory = parts.enter_context(sessions(settings, pool=settings.database_pool))
-        store = open_store(settings.telemetry_url, settings.data_dir)
+        store = open_store(settings.telemetry_url, settings.data_dir, memory_mb=settings.store_memory_mb)
         parts.callback(store.close)
         yield Runtime(settings, factory.kw["bind"], factory, store, settings_module.secret_key(settings))
 

@@ -22,10 +22,11 @@ import duckdb
 import numpy as np
 
 from telemetry import tables
+from telemetry.budget import Budget
 from telemetry.duckdb import DuckDbStore
 from telemetry.readings import Readings
 from telemetry.tables import Table
-from telemetry.upkeep import FAN_IN, HOT_ROWS, SEGMENT_ROWS
+from telemetry.upkeep import FAN_IN, SEGMENT_ROWS
 
 START_MS: Final = 1_780_000_000_000
 STEP_MS: Final = 1000
@@ -56,7 +57,7 @@ def measure(*, stored: int = 500_000_000, appended: int = 6_000_000, paced: int 
         with closing(DuckDbStore(Path(folder) / "large.duckdb")) as store:
             figures |= {"stored_points": float(fill(store, stored))}
             figures |= _curves(store, stored)
-            figures |= _beside(store, paced, rows=min(HOT_ROWS, stored // 25))
+            figures |= _beside(store, paced, rows=min(Budget().hot_rows, stored // 25))
     return figures
 
 

@@ -49,6 +49,12 @@ class Settings(BaseSettings):
         None,
         description="influx://token@host:port/org/bucket or victoria://host:port; empty uses the embedded DuckDB file.",
     )
+    store_memory_mb: int = Field(
+        256,
+        ge=96,
+        le=1_000_000,
+        description="Memory the embedded telemetry store may take for its tables, in MB; the rest goes to disk.",
+    )
     mqtt_url: str | None = Field(
         None,
         description="External broker, mqtt://user:password@host:port or mqtts://…; empty starts the embedded broker.",

@@ -1,7 +1,8 @@
 """The embedded store: one DuckDB file, owned by one process, fast enough that ingest never waits for it.
 
 Batches are appended to a *hot* table in the order they come. When that is full it is sealed and sorted by
-series and time into a *segment*, beside the writes; eight segments merge into a larger one. A curve is then
+series and time into a *segment*, beside the writes; eight segments merge into a larger one, a slice of series after
+the other, within the memory it may take (``telemetry.budget``). A curve is then
 a few neighbouring row groups of each segment whose time overlaps, and what has expired is mostly whole tables.
 Minutes and hours outlive the exact readings (``telemetry.tiers``), and a range finds the right tier by itself.
 
@@ -22,12 +23,13 @@ import numpy as np
 
 from telemetry import buckets, quality, tables, tiers
 from telemetry.batch import Batch
+from telemetry.budget import MEMORY_MB, Budget
 from telemetry.duckfile import DuckFile, correct, select
 from telemetry.readings import Buckets, Int64s, Latest, Mask, Readings, Written
 from telemetry.retention import Horizon, Policy
 from telemetry.tables import Table
 from telemetry.tiers import registered
-from telemetry.upkeep import FAN_IN, HOT_ROWS, SEGMENT_ROWS, Upkeep
+from telemetry.upkeep import FAN_IN, SEGMENT_ROWS, Upkeep
 
 
 class DuckDbStore:
@@ -44,10 +46,23 @@ class DuckDbStore:
     has_tiers = True
 
     def __init__(
-        self, path: Path, *, hot_rows: int = HOT_ROWS, segment_rows: int = SEGMENT_ROWS, fan_in: int = FAN_IN
+        self,
+        path: Path,
+        *,
+        memory_mb: int = MEMORY_MB,
+        hot_rows: int | None = None,
+        segment_rows: int = SEGMENT_ROWS,
+        fan_in: int = FAN_IN,
     ) -> None:
-        self._file = DuckFile(path)
-        self._upkeep = Upkeep(self._file, hot_rows=hot_rows, segment_rows=segment_rows, fan_in=fan_in)
+        budget = Budget(memory_mb)
+        self._file = DuckFile(path, memory_mb=memory_mb)
+        self._upkeep = Upkeep(
+            self._file,
+            hot_rows=hot_rows or budget.hot_rows,
+            segment_rows=segment_rows,
+            fan_in=fan_in,
+            budget=budget,
+        )
 
     @property
     def path(self) -> Path:

@@ -49,8 +49,9 @@ class DuckFile:
             by a newer version, or is no DuckDB file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, memory_mb: int) -> None:
         self.path = path.resolve()
+        self._memory_mb = memory_mb
         self.move: Move | None = None
         self.rolling: Table | None = None
         """A table whose buckets are being built: whoever corrects it meanwhile marks the hour."""
@@ -127,7 +128,7 @@ class DuckFile:
             _open_files.discard(self.path)
 
     def _open(self) -> None:
-        self._db = _connect(self.path)
+        self._db = _connect(self.path, self._memory_mb)
         self.writer = self._db.cursor()
         self.move = None
         self.rolling = None
@@ -149,10 +150,15 @@ class DuckFile:
         self.newest = newest
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "checkpoint_threshold": _CHECKPOINT_THRESHOLD,
+        "threads": _THREADS,
+        "memory_limit": f"{memory_mb}MiB",
+    }
     try:
-        return duckdb.connect(str(path), config={"checkpoint_threshold": _CHECKPOINT_THRESHOLD, "threads": _THREADS})
+        return duckdb.connect(str(path), config=config)
     except duckdb.Error as error:
         if "lock" in str(error):
             raise _in_use(path) from error

@@ -10,6 +10,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from kernel.errors import Misconfigured
+from telemetry.budget import MEMORY_MB
 from telemetry.readings import Buckets, Int64s, Latest, Readings, Written
 from telemetry.retention import Policy
 
@@ -111,8 +112,10 @@ class TelemetryStore(Protocol):
         """Release files and connections; nothing written is lost without it."""
 
 
-def open_store(url: str | None, data_dir: Path) -> TelemetryStore:
+def open_store(url: str | None, data_dir: Path, *, memory_mb: int = MEMORY_MB) -> TelemetryStore:
     """Return the store an address means: None is the file ``telemetry.duckdb`` in ``data_dir``.
+
+    That one takes no more memory for its tables than ``memory_mb``; a server has settings of its own.
 
     ``victoria://host:port`` (``victorias`` over TLS) or ``influx://token@host:port/org/bucket`` (``influxs``).
 
@@ -124,7 +127,7 @@ def open_store(url: str | None, data_dir: Path) -> TelemetryStore:
     if url is None:
         from telemetry.duckdb import DuckDbStore
 
-        return DuckDbStore(data_dir / "telemetry.duckdb")
+        return DuckDbStore(data_dir / "telemetry.duckdb", memory_mb=memory_mb)
     parts = urlsplit(url)
     if parts.scheme in ("victoria", "victorias"):
         from telemetry.victoria import VictoriaStore

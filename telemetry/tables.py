@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry import slices
 from telemetry.readings import Flag, Readings
 
 FORMAT = 3
@@ -112,19 +113,28 @@ def with_sent(cursor: duckdb.DuckDBPyConnection, table: Table) -> Table:
     return replaced(table, has_sent=True)
 
 
-def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table]) -> Table:
+def sort(cursor: duckdb.DuckDBPyConnection, sources: Sequence[Table], *, slice_rows: int) -> Table:
     """Write the rows of some tables into a new segment, not listed yet, and return it."""
-    return write(cursor, union(sources), is_rolled=all(table.is_rolled for table in sources))
+    return write(cursor, union(sources), is_rolled=all(table.is_rolled for table in sources), slice_rows=slice_rows)
 
 
-def write(cursor: duckdb.DuckDBPyConnection, rows: str, *, is_sorted: bool = False, is_rolled: bool) -> Table:
-    """Write the rows of a query into a new segment, not listed yet, and return it."""
+def write(
+    cursor: duckdb.DuckDBPyConnection, rows: str, *, is_sorted: bool = False, is_rolled: bool, slice_rows: int
+) -> Table:
+    """Write the rows of a query into a new segment, not listed yet, and return it.
+
+    No more than about ``slice_rows`` of them are sorted at once, so that a segment may be larger than memory.
+    """
     number = _next_number(cursor)
     name = Table(number, "segment", 0, 0, 0).name
-    # A table made of one segment keeps its order.
-    order = "" if is_sorted else "ORDER BY series, ts_ms"
     # A failed earlier attempt may have left a table of this number.
-    cursor.execute(f"CREATE OR REPLACE TABLE {name} AS {rows} {order}")
+    cursor.execute(f"CREATE OR REPLACE TABLE {name} ({COLUMNS}, {SENT})")
+    if is_sorted:
+        # A table made of one segment keeps its order.
+        cursor.execute(f"INSERT INTO {name} {rows}")
+    else:
+        for part in slices.of(cursor, rows, slice_rows):
+            cursor.execute(f"INSERT INTO {name} SELECT * FROM ({rows}) WHERE {part} ORDER BY series, ts_ms")
     count, first_ms, last_ms = cursor.execute(f"SELECT count(*), min(ts_ms), max(ts_ms) FROM {name}").fetchall()[0]
     return Table(number, "segment", count, first_ms or 0, last_ms or 0, is_rolled)
 

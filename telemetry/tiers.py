@@ -15,13 +15,14 @@ not listed): below, a coarser tier answers. That only ever rises; ``forget_ms`` 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import tables
+from telemetry import slices, tables
 from telemetry.readings import Int64s, Readings
 from telemetry.retention import HOUR_MS, MINUTE_MS, Horizon, Policy
 from telemetry.tables import Table
@@ -60,17 +61,19 @@ def create(cursor: duckdb.DuckDBPyConnection) -> None:
 # Building ----------------------------------------------------------------------------------------------------------
 
 
-def roll(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+def roll(cursor: duckdb.DuckDBPyConnection, table: Table, *, slice_rows: int) -> None:
     """Add a segment's readings to the tiers and mark it, in the transaction of the caller.
 
-    Below the horizon of its series a bucket that exists already stays as it is: nobody can tell any more whether a
-    reading that comes so late is in it.
+    No more than about ``slice_rows`` of them are at work at once. Below the horizon of its series a bucket that
+    exists already stays as it is: nobody can tell any more whether a reading that comes so late is in it.
     """
     latest_ms = cursor.execute("SELECT max(raw_ms) FROM horizon").fetchall()[0][0]
-    for tier, width in WIDTHS.items():
+    parts = list(slices.of(cursor, f"FROM {table.name}", slice_rows, unit_ms=HOUR_MS))
+    for (tier, width), part in product(WIDTHS.items(), parts):
         fresh = (
             f"SELECT series, ts_ms // {width} * {width} AS ts_ms, {_PARTS.replace('ts_ms', 'rows.ts_ms')}"
-            f" FROM {table.name} rows WHERE value IS NOT NULL AND {tables.GOOD}{_with_minutes(tier)} GROUP BY ALL"
+            f" FROM {table.name} rows WHERE {part} AND value IS NOT NULL AND {tables.GOOD}{_with_minutes(tier)}"
+            " GROUP BY ALL"
         )
         if table.first_ms < latest_ms:
             fresh = (

@@ -5,16 +5,18 @@ its sources. What was corrected meanwhile is corrected in the copy, too.
 """
 
 import contextlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import duckdb
 
 from telemetry import tables, tiers
+from telemetry.budget import Budget
 from telemetry.duckfile import DuckFile, Move, correct, keep_newest
 from telemetry.readings import Readings
 from telemetry.retention import Policy
 from telemetry.tables import Table
 
-HOT_ROWS = 2_000_000
 FAN_IN = 8
 SEGMENT_ROWS = 24_000_000
 """No merge makes a larger one: sorting this many rows takes seconds, which is what one bounded step may take.
@@ -23,15 +25,18 @@ Eight hot tables must fit though each is sealed a batch or two late, or nothing 
 ROUNDS = 3
 """How often housekeeping looks again for what came late while it worked, before it forgets."""
 
+Made = TypeVar("Made")
+
 
 class Upkeep:
     """Keeps one file in order; see ``TelemetryStore.compact`` and ``TelemetryStore.keep``."""
 
-    def __init__(self, file: DuckFile, *, hot_rows: int, segment_rows: int, fan_in: int) -> None:
+    def __init__(self, file: DuckFile, *, hot_rows: int, segment_rows: int, fan_in: int, budget: Budget) -> None:
         self._file = file
         self._hot_rows = hot_rows
         self._segment_rows = segment_rows
         self._fan_in = fan_in
+        self._budget = budget
 
     def step(self) -> bool:
         """Do one step: sort a full hot table, merge segments, or build tiers; see ``TelemetryStore.compact``."""
@@ -91,14 +96,33 @@ class Upkeep:
 
     def _sort(self, sources: list[Table], newest: Readings | None) -> None:
         try:
-            with contextlib.closing(self._file.cursor()) as cursor:
-                segment = tables.sort(cursor, sources)
-                if newest:
+            segment = self._within_budget(lambda cursor, rows: tables.sort(cursor, sources, slice_rows=rows))
+            if newest:
+                with contextlib.closing(self._file.cursor()) as cursor:
                     keep_newest(cursor, "latest_next", newest)
             with self._file.writing:
                 self._swap(sources, segment, newest)
         finally:
             self._file.move = None
+
+    def _within_budget(self, make: Callable[[duckdb.DuckDBPyConnection, int], Made]) -> Made:
+        """Return what is made, in a transaction, with a number of rows at work at once.
+
+        With fewer where even that was too much beside all else that takes memory at the moment.
+        """
+        attempts = [*self._budget.attempts()]
+        for rows in attempts:
+            with contextlib.closing(self._file.cursor()) as cursor:
+                try:
+                    cursor.begin()
+                    made = make(cursor, rows)
+                    cursor.commit()
+                except duckdb.Error as error:
+                    if rows == attempts[-1] or not _is_want_of_memory(error):
+                        raise
+                else:
+                    return made
+        raise AssertionError("the last attempt returns or raises")
 
     def _swap(self, sources: list[Table], segment: Table, newest: Readings | None) -> None:
         move = self._file.move
@@ -126,10 +150,7 @@ class Upkeep:
         with self._file.writing:
             self._file.rolling = table  # whoever corrects it from now on marks the hour
         try:
-            with contextlib.closing(self._file.cursor()) as cursor:
-                cursor.begin()
-                tiers.roll(cursor, table)
-                cursor.commit()
+            self._within_budget(lambda cursor, rows: tiers.roll(cursor, table, slice_rows=rows))
         finally:
             with self._file.writing:
                 self._file.rolling = None
@@ -191,8 +212,9 @@ class Upkeep:
         with self._file.writing:
             self._file.move = Move(frozenset([table]))
         try:
-            with contextlib.closing(self._file.cursor()) as cursor:
-                segment = tables.write(cursor, rows, is_sorted=is_sorted, is_rolled=True)
+            segment = self._within_budget(
+                lambda cursor, most: tables.write(cursor, rows, is_sorted=is_sorted, is_rolled=True, slice_rows=most)
+            )
             with self._file.writing:
                 self._swap([table], segment, None)
         finally:
@@ -209,6 +231,11 @@ class Upkeep:
         with self._file.writing, contextlib.suppress(duckdb.TransactionException):
             # Refused while a reader holds an old moment open; the log then waits for the next time.
             self._file.writer.execute("CHECKPOINT")
+
+
+def _is_want_of_memory(error: duckdb.Error) -> bool:
+    """Return whether less work at once may succeed; a failed commit says so only in its words."""
+    return isinstance(error, duckdb.OutOfMemoryException) or "could not allocate" in str(error)
 
 
 def _settle(cursor: duckdb.DuckDBPyConnection) -> None:

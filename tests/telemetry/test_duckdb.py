@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from kernel.errors import Misconfigured, Unavailable
 from telemetry import buckets, tables, upkeep
+from telemetry.budget import Budget
 from telemetry.duckdb import DuckDbStore
 from telemetry.readings import Readings, concatenate, sent_of, with_sent
 from telemetry.tables import Table
@@ -300,9 +301,9 @@ def test_compaction_leaves_a_few_sorted_segments_and_never_one_beyond_its_bound(
 
 
 def test_eight_tables_that_were_sealed_a_little_late_still_fit_into_one() -> None:
-    late = upkeep.HOT_ROWS * 5 // 4
+    late = Budget().hot_rows * 5 // 4
     full = [Table(number, "segment", late, number, number + 1) for number in range(upkeep.FAN_IN)]
-    bounds = {"fan_in": upkeep.FAN_IN, "least_rows": upkeep.HOT_ROWS, "most_rows": upkeep.SEGMENT_ROWS}
+    bounds = {"fan_in": upkeep.FAN_IN, "least_rows": Budget().hot_rows, "most_rows": upkeep.SEGMENT_ROWS}
     assert tables.mergeable(full, **bounds) == full
     assert tables.mergeable(full[1:], **bounds) == []
 
