@@ -22,7 +22,7 @@ from ingest.licence import Deposed
 from ingest.link import QOS_2, Link, LinkLost, acknowledgements
 from ingest.publisher import Outgoing
 from ingest.sender import Sender
-from ingest.sparkplug.host import Host, denies
+from ingest.sparkplug.host import Host, Statement
 from kernel import clock, log
 from kernel.errors import Unavailable
 
@@ -51,7 +51,8 @@ class Terms:
     refuse without harm to the others; ``retired``: such as our session may still hold and must not.
     ``group``: share the load with other intakes of this name (``$share``). ``session_s``: how long the broker
     keeps our session, and with it the messages, after we are gone. ``host_id``: under which name to tell Sparkplug's
-    edge nodes, retained, whether we are there; empty: not to tell.
+    edge nodes, retained, whether we are there; empty: not to tell. ``speaks``: whether this intake says so, from the
+    first connection on, and no other of the group (``Consumer.speak``).
     """
 
     client_id: str = "fixwright-ingest"
@@ -66,6 +67,7 @@ class Terms:
     topic_aliases: int = 0
     watches_drops: bool = True
     host_id: str = ""
+    speaks: bool = True
 
 
 @dataclass(slots=True)
@@ -102,6 +104,10 @@ class Consumer:
         self._terms = terms or Terms()
         self._limits = limits or Limits()
         self._more = frozenset(self._terms.more)
+        self._statement = (
+            Statement(self._terms.host_id, is_spoken_here=self._terms.speaks) if self._terms.host_id else None
+        )
+        self._leaves_nobody = True
         self._stopping = asyncio.Event()
         self._connection: _Connection | None = None
         self._unreleased: set[int] = set()
@@ -126,13 +132,28 @@ class Consumer:
             except Exception as error:  # noqa: BLE001 - the edge: one connection ends, the next one follows
                 self.counters.last_error = str(error) or type(error).__name__
                 _log.warning("mqtt connection ended", host=self._endpoint.host, reason=self.counters.last_error)
+            else:
+                # It ended of our own will: to stop, or to speak for the host from now on, or no longer.
+                continue
             failures = 0 if self.counters.batches > batches else failures + 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _delay(failures))
 
-    async def stop(self) -> None:
-        """Ask ``run`` to finish what was received, take leave of the broker, and return."""
+    async def stop(self, *, leaves_nobody: bool = True) -> None:
+        """Ask ``run`` to finish what was received, take leave of the broker, and return.
+
+        ``leaves_nobody``: no other intake goes on for the host, so that edge nodes are to know that it is gone.
+        """
+        self._leaves_nobody = leaves_nobody
         self._stopping.set()
+
+    def speak(self, *, is_spoken_here: bool) -> None:
+        """Say from now on whether the host is there, or leave it to another intake; with a new connection."""
+        if self._statement is None or self._statement.is_spoken_here is is_spoken_here:
+            return
+        self._statement.is_spoken_here = is_spoken_here
+        if self._connection is not None:
+            self._connection.turn()
 
     def follow(self, more: Iterable[str]) -> None:
         """Subscribe to these filters beside those of the contract, and no longer to the others it had beside them."""
@@ -150,13 +171,16 @@ class Consumer:
         return future
 
     async def _one_connection(self) -> None:
-        connection = _Connection(self._terms, self._limits, self._process, self.counters, self._unreleased)
+        connection = _Connection(
+            self._terms, self._limits, self._process, self.counters, self._unreleased, self._statement
+        )
         try:
             await connection.open(self._endpoint)
             self._connection = connection
             self.counters.connects += 1
             self.counters.is_connected = True
             await connection.serve(self._stopping, self._more)
+            connection.leave(says_so=self._stopping.is_set() and self._leaves_nobody)
         finally:
             self._connection = None
             self.counters.is_connected = False
@@ -173,12 +197,15 @@ class _Connection:
         process: Process,
         counters: ConsumerCounters,
         unreleased: set[int],
+        statement: Statement | None,
     ) -> None:
         self._terms = terms
         self._counters = counters
         self._unreleased = unreleased
-        self._host = Host(terms.host_id, clock.now_ms()) if terms.host_id else None
-        self._aside = {*([DROPS] if terms.watches_drops else []), *([self._host.topic] if self._host else [])}
+        self._statement = statement
+        self._host: Host | None = None if statement is None else statement.begin(clock.now_ms())
+        self._turning = asyncio.Event()
+        self._aside = {*([DROPS] if terms.watches_drops else []), *([statement.topic] if statement else [])}
         self._link = Link(self._messages, self._packet, max_packet=terms.max_packet, topic_aliases=terms.topic_aliases)
         self._gatherer = Gatherer[int](process, self._durable, limits=limits, counters=counters, room=self._link.resume)
         self.sender = Sender(self._link.write)
@@ -210,7 +237,7 @@ class _Connection:
             self._accept(connack)
 
     async def serve(self, stopping: asyncio.Event, more: Iterable[str] = ()) -> None:
-        """Process what comes in until the connection is lost, a batch fails, or ``stopping`` is set.
+        """Process what comes in until the connection is lost, a batch fails, ``stopping`` is set, or it is to ``turn``.
 
         ``more`` are filters to subscribe to beside those of the contract.
 
@@ -225,7 +252,8 @@ class _Connection:
             pump = tasks.create_task(_caught(self._gatherer.run()))
             pinger = tasks.create_task(self._ping())
             stopper = tasks.create_task(stopping.wait())
-            await asyncio.wait((pump, stopper, self._link.lost), return_when=asyncio.FIRST_COMPLETED)
+            turner = tasks.create_task(self._turning.wait())
+            await asyncio.wait((pump, stopper, turner, self._link.lost), return_when=asyncio.FIRST_COMPLETED)
             if not pump.done():
                 # Batches already here are finished before the next connection brings them again: never two
                 # copies at work side by side, and nothing of QoS 0 is lost.
@@ -234,13 +262,22 @@ class _Connection:
             failure = await pump
             pinger.cancel()
             stopper.cancel()
+            turner.cancel()
         if failure is not None:
             self._counters.forgotten += self._gatherer.forget().count(0)
             self._link.abandon(LinkLost("a batch could not be stored"), DisconnectReasonCode.UNSPECIFIED_ERROR)
             raise failure
         if self._link.lost.done():
             raise self._link.lost.result()
-        self._tell_state(is_online=False)
+
+    def turn(self) -> None:
+        """Finish what was received and end, so that the next connection begins with another will."""
+        self._turning.set()
+
+    def leave(self, *, says_so: bool) -> None:
+        """Take leave of the broker, which drops the will; the session stays."""
+        if says_so:
+            self._tell_state(is_online=False)
         self._link.close()
 
     def follow(self, before: Iterable[str], after: Iterable[str]) -> None:
@@ -285,8 +322,8 @@ class _Connection:
         filters = [self._filter(name) for name in self._terms.filters]
         if self._terms.watches_drops:
             filters.append(mqtt5.TopicFilter(DROPS, max_qos=QoS.AT_MOST_ONCE))
-        if self._host is not None:
-            filters.append(mqtt5.TopicFilter(self._host.topic, max_qos=QoS.AT_MOST_ONCE))
+        if self._statement is not None:
+            filters.append(mqtt5.TopicFilter(self._statement.topic, max_qos=QoS.AT_MOST_ONCE))
         return mqtt5.SubscribePacket(self.sender.next_id(), filters)
 
     def _filter(self, name: str) -> mqtt5.TopicFilter:
@@ -351,10 +388,14 @@ class _Connection:
             if payload.isdigit():
                 self._counters.dropped_by_broker, self._counters.hears_drops = int(payload), True
             return False
-        if self._host is not None and name == self._host.topic:
-            # The last will of the connection before this one may come late, and would stay.
-            if denies(payload):
-                self._tell_state(is_online=True)
+        if self._statement is not None and name == self._statement.topic:
+            denied_ms = self._statement.hear(payload, clock.now_ms())
+            if self._host is not None and denied_ms is not None:
+                # The last will of the connection before this one, or of another worker, may come late, and would stay.
+                if denied_ms < self._host.since_ms:
+                    self._tell_state(is_online=True)
+                else:
+                    self.turn()
             return False
         if handle < QOS_2:
             return True

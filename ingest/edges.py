@@ -22,14 +22,23 @@ GROUP_SESSION_S: Final = 30
 
 
 def consumer(
-    settings: Settings, process: Process, mapper: Mapper, *, may_connect: Callable[[], Awaitable[None]]
+    settings: Settings,
+    process: Process,
+    mapper: Mapper,
+    *,
+    may_connect: Callable[[], Awaitable[None]],
+    speaks: bool,
 ) -> Consumer:
-    """Return a client of the broker that the settings name, alone on it or one of a group."""
+    """Return a client of the broker that the settings name, alone on it or one of a group.
+
+    ``speaks``: whether it tells edge nodes that we are there.
+    """
     terms = Terms(
         receive_maximum=settings.mqtt_receive_maximum,
         more=mapper.filters,
         retired=mapper.retired,
         host_id=settings.sparkplug_host_id,
+        speaks=speaks,
     )
     if group := settings.ingest_group:
         name = settings.ingest_name or platform.node()

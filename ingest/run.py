@@ -348,7 +348,10 @@ class Ingest:
         for task in beside:
             task.cancel()
         self._submissions.close()
-        await edge.stop()
+        if isinstance(edge, Consumer):
+            await edge.stop(leaves_nobody=await asyncio.to_thread(self._member.is_last))
+        else:
+            await edge.stop()
         for task in (stopped, *((receiving,) if not isinstance(edge, Consumer) else ())):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -371,6 +374,8 @@ class Ingest:
             await asyncio.to_thread(member.beat, gauges)
             if self._edge is not None:
                 await self._look_around(member)
+            if isinstance(self._edge, Consumer):
+                self._edge.speak(is_spoken_here=member.is_eldest)
             await asyncio.sleep(BEAT_S)
         _log.error("another ingest worker has taken over; this one stands by", life=member.licence.life)
 
@@ -392,7 +397,8 @@ class Ingest:
     def _new_edge(self) -> "Consumer | EmbeddedBroker":
         mapper, settings = self._pipeline.mapper, self._settings
         if settings.mqtt_url:
-            return edges.consumer(settings, self._belt, mapper, may_connect=self._may_connect)
+            speaks = self._member.is_eldest
+            return edges.consumer(settings, self._belt, mapper, may_connect=self._may_connect, speaks=speaks)
         return edges.broker(settings, self._belt, mapper, self._doorway.recognise)
 
     async def _open(self, edge: "Consumer | EmbeddedBroker") -> "asyncio.Task[None]":

@@ -236,6 +236,17 @@ class Member:
         _log.info("this ingest worker leads", life=self.licence.life, epoch=taken, share=self.share or "-")
         return True
 
+    def is_last(self) -> bool:
+        """Return whether nobody goes on reading when this life ends now; so also if that cannot be seen."""
+        if self.licence.is_lost:
+            return False
+        try:
+            with self._sessions() as session:
+                others = _others(session, self.licence.life)
+        except TRANSIENT:
+            return True
+        return not any(one.role == "active" and one.is_held for one in others)
+
     def leave(self) -> None:
         """End this life of its own will."""
         if self._licence is None:
