@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -44,10 +44,16 @@ def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
 
 
 def concerns(session: Session, happenings: Sequence[AlarmAnnounced | AlarmCleared]) -> list[bool]:
-    """Say which alarms are of a type that has any action; one query however many there are."""
+    """Say which alarms are of a type or code that has any action; one query however many there are."""
     ids = [one.alarm_id for one in happenings]
-    act = select(Alarm.id).join(AlarmAction, AlarmAction.alarm_type_id == Alarm.alarm_type_id).where(Alarm.id.in_(ids))
-    acting = set(session.scalars(act.distinct()))
+    of_code = and_(
+        Alarm.alarm_type_id.is_(None),
+        Alarm.origin == "device",
+        AlarmAction.company_id == Alarm.company_id,
+        AlarmAction.code == Alarm.type_key,
+    )
+    act = select(Alarm.id).join(AlarmAction, or_(AlarmAction.alarm_type_id == Alarm.alarm_type_id, of_code))
+    acting = set(session.scalars(act.where(Alarm.id.in_(ids)).distinct()))
     return [one in acting for one in ids]
 
 
@@ -115,11 +121,10 @@ def told(alarm: Alarm, run: AlarmActionRun) -> dict[str, Any]:
 
 
 def _set_off(session: Session, alarm: Alarm, occasion: str, severity: str, now: datetime) -> None:
-    if alarm.alarm_type is None:
-        return
+    by = f"device:{alarm.device_id}" if alarm.alarm_type_id is None else f"rule:{alarm.alarm_type_id}"
     wanted = [
         one
-        for one in actions.of_type(session, alarm.alarm_type)
+        for one in actions.of_alarm(session, alarm)
         if one.occasion == occasion and not is_worse(one.severity, severity)
     ]
     for action in wanted:
@@ -127,8 +132,7 @@ def _set_off(session: Session, alarm: Alarm, occasion: str, severity: str, now: 
         if run_id is not None:
             due = AlarmWebhookDue(run_id) if action.kind == "webhook" else AlarmActionDue(run_id)
             events.emit(
-                session, due, subject=f"alarm:{alarm.id}", at=now, actor=f"rule:{alarm.alarm_type_id}",
-                unit_id=alarm.unit_id,
+                session, due, subject=f"alarm:{alarm.id}", at=now, actor=by, unit_id=alarm.unit_id
             )  # fmt: skip
 
 

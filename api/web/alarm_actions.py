@@ -1,6 +1,7 @@
-"""What a rule's alarms set off beside orders, as a page: the list in its order, and a form for one more."""
+"""What alarms of a rule, or of a device's code, set off, as a page: the list in its order, and a form for one more."""
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
@@ -11,20 +12,24 @@ from sqlalchemy.orm import Session
 
 from api.access import Db, needs
 from api.v1 import alarm_actions as v1
+from api.v1 import codes
 from api.v1 import rules as v1_rules
 from api.web import forms, pages
 from assets.models import Device
 from kernel import clock, i18n
 from kernel.errors import FixwrightError, Invalid
+from maintenance.orders import dictionary
 from people import scope
 from people.models import Account, Role
 from people.scope import Viewer
 from rules import actions
-from rules.actions import ActionDraft
+from rules.actions import ActionDraft, Whose
 from rules.models import SEVERITIES
 
 router = APIRouter()
 Writer = Annotated[Viewer, needs("rules.write")]
+Places = Annotated[int, Form(ge=-1, le=1)]
+"""One place up (-1) or down."""
 
 
 class ActionForm(BaseModel):
@@ -42,39 +47,113 @@ class ActionForm(BaseModel):
     value: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose actions a page shows: where it stands, and where its list, orders and name are."""
+
+    whose: Whose
+    name: str
+    home: str
+    behind: tuple[str, str]
+    """Address and name of the page above."""
+
+    @property
+    def address(self) -> str:
+        """Return where the page stands."""
+        return f"{self.home}/actions"
+
+
 @router.get("/rules/{rule_id}/actions")
 def of_rule(request: Request, db: Db, viewer: Writer, rule_id: int, kind: str = "message") -> Response:
     """Show what a rule's alarms set off, and the form for one more of a kind."""
-    chosen = kind if kind in actions.KINDS else "message"
-    return _page(request, db, viewer, rule_id, ActionForm(kind=chosen))
+    return _page(request, db, viewer, _rule(request, db, viewer, rule_id), ActionForm(kind=_known(kind)))
 
 
 @router.post("/rules/{rule_id}/actions")
 def add(request: Request, db: Db, viewer: Writer, rule_id: int, form: Annotated[ActionForm, Form()]) -> Response:
     """Add an action."""
-    kind = v1_rules.mine(db, viewer, rule_id)
-    try:
-        draft = ActionDraft(form.kind, _settings(db, viewer, form), form.occasion, form.severity)
-        v1.added(db, viewer, kind, draft)
-    except Invalid as error:
-        db.rollback()
-        return _page(request, db, viewer, rule_id, form, error)
-    return pages.go(f"/rules/{rule_id}/actions", notice=i18n.noop("Saved. It holds for alarms from now on."))
+    return _add(request, db, viewer, _rule(request, db, viewer, rule_id), form)
+
+
+@router.post("/rules/{rule_id}/actions/{action_id}/move")
+def move(request: Request, db: Db, viewer: Writer, rule_id: int, action_id: int, places: Places) -> Response:
+    """Move an action up or down."""
+    return _move(db, viewer, _rule(request, db, viewer, rule_id), action_id, places)
 
 
 @router.post("/rules/{rule_id}/actions/{action_id}/remove")
-def remove(db: Db, viewer: Writer, rule_id: int, action_id: int) -> Response:
+def remove(request: Request, db: Db, viewer: Writer, rule_id: int, action_id: int) -> Response:
     """Take an action away."""
-    actions.remove(db, v1_rules.mine(db, viewer, rule_id), action_id, actor=viewer.actor, now=clock.now())
-    return pages.go(f"/rules/{rule_id}/actions", notice=i18n.noop("Taken away."))
+    return _remove(db, viewer, _rule(request, db, viewer, rule_id), action_id)
+
+
+@router.get("/codes/{code_id}/actions")
+def of_code(request: Request, db: Db, viewer: Writer, code_id: int, kind: str = "message") -> Response:
+    """Show what a code's alarms set off, and the form for one more of a kind."""
+    return _page(request, db, viewer, _code(request, db, viewer, code_id), ActionForm(kind=_known(kind)))
+
+
+@router.post("/codes/{code_id}/actions")
+def add_to_code(
+    request: Request, db: Db, viewer: Writer, code_id: int, form: Annotated[ActionForm, Form()]
+) -> Response:
+    """Add an action."""
+    return _add(request, db, viewer, _code(request, db, viewer, code_id), form)
+
+
+@router.post("/codes/{code_id}/actions/{action_id}/move")
+def move_of_code(request: Request, db: Db, viewer: Writer, code_id: int, action_id: int, places: Places) -> Response:
+    """Move an action up or down."""
+    return _move(db, viewer, _code(request, db, viewer, code_id), action_id, places)
+
+
+@router.post("/codes/{code_id}/actions/{action_id}/remove")
+def remove_from_code(request: Request, db: Db, viewer: Writer, code_id: int, action_id: int) -> Response:
+    """Take an action away."""
+    return _remove(db, viewer, _code(request, db, viewer, code_id), action_id)
+
+
+def _rule(request: Request, db: Session, viewer: Viewer, rule_id: int) -> Owner:
+    kind = v1_rules.mine(db, viewer, rule_id)
+    name = kind.called(request.state.language)
+    return Owner(actions.of_rule(kind), name, f"/rules/{kind.id}", ("/rules", i18n.noop("Rules")))
+
+
+def _code(request: Request, db: Session, viewer: Viewer, code_id: int) -> Owner:
+    entry = codes.mine(db, viewer, code_id)
+    name = f"{entry.code} · {entry.called(request.state.language)}"
+    return Owner(dictionary.whose(entry), name, f"/codes/{entry.id}", ("/codes", i18n.noop("Alarm dictionary")))
+
+
+def _known(kind: str) -> str:
+    return kind if kind in actions.KINDS else "message"
+
+
+def _add(request: Request, db: Session, viewer: Viewer, owner: Owner, form: ActionForm) -> Response:
+    try:
+        draft = ActionDraft(form.kind, _settings(db, viewer, form), form.occasion, form.severity)
+        v1.added(db, viewer, owner.whose, draft)
+    except Invalid as error:
+        db.rollback()
+        return _page(request, db, viewer, owner, form, error)
+    return pages.go(owner.address, notice=i18n.noop("Saved. It holds for alarms from now on."))
+
+
+def _move(db: Session, viewer: Viewer, owner: Owner, action_id: int, places: int) -> Response:
+    actions.move(db, owner.whose, action_id, places, actor=viewer.actor, now=clock.now())
+    return pages.go(f"{owner.address}#action-{action_id}", notice=i18n.noop("Moved."))
+
+
+def _remove(db: Session, viewer: Viewer, owner: Owner, action_id: int) -> Response:
+    actions.remove(db, owner.whose, action_id, actor=viewer.actor, now=clock.now())
+    return pages.go(owner.address, notice=i18n.noop("Taken away."))
 
 
 def _page(
-    request: Request, db: Session, viewer: Viewer, rule_id: int, form: ActionForm, error: FixwrightError | None = None
+    request: Request, db: Session, viewer: Viewer, owner: Owner, form: ActionForm, error: FixwrightError | None = None
 ) -> Response:
-    kind = v1_rules.mine(db, viewer, rule_id)
     language = request.state.language
-    known = actions.of_type(db, kind)
+    known = actions.listed(db, owner.whose)
     accounts = [one.settings["account_id"] for one in known if "account_id" in one.settings]
     devices = [one.settings["device_id"] for one in known if one.settings.get("device_id")]
     roles = db.scalars(select(Role).where(Role.company_id.is_(None) | (Role.company_id == viewer.company_id))).all()
@@ -83,7 +162,7 @@ def _page(
         request,
         "rules/actions.html",
         status=422 if error else 200,
-        kind=kind,
+        owner=owner,
         actions=known,
         keys={one.id: actions.signing_key(db, one.settings) for one in known if one.kind == "webhook"},
         form=form,

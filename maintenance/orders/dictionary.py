@@ -19,6 +19,8 @@ from maintenance.orders.code_tables import AlarmCode
 from maintenance.plans.models import Checklist
 from people import scope
 from people.scope import Viewer
+from rules import actions
+from rules.actions import Whose
 from rules.models import SEVERITIES, Alarm
 
 LATELY: Final = timedelta(days=90)
@@ -145,11 +147,14 @@ def save(
     if twin is not None and twin is not known:
         raise Conflict("There is an entry for {code} already.", field="code", code=draft.code)
     before = None if known is None else {name: getattr(known, name) for name in asdict(draft)}
+    acted = None if known is None else whose(known)
     entry = known or AlarmCode(company_id=company_id, unit_id=company_id)
     for name, value in asdict(draft).items():
         setattr(entry, name, value)
     session.add(entry)
     session.flush()
+    if acted is not None:
+        actions.follow(session, acted, whose(entry))
     audit.record(
         session, "alarm_code.save", subject=f"alarm_code:{entry.id}", actor=actor, at=now, before=before,
         after=asdict(draft), company_id=company_id,
@@ -164,12 +169,18 @@ def put(session: Session, draft: Draft, *, company_id: int, actor: str, now: dat
 
 
 def drop(session: Session, entry: AlarmCode, *, actor: str, now: datetime) -> None:
-    """Remove an entry; alarms and orders of its code stay."""
+    """Remove an entry with what its alarms set off; alarms and orders of its code stay."""
+    actions.forget(session, whose(entry), actor=actor, now=now)
     session.delete(entry)
     audit.record(
         session, "alarm_code.drop", subject=f"alarm_code:{entry.id}", actor=actor, at=now,
         before={"code": entry.code, "name": entry.name}, company_id=entry.company_id,
     )  # fmt: skip
+
+
+def whose(entry: AlarmCode) -> Whose:
+    """Return whose alarms set off the actions of an entry."""
+    return Whose(entry.company_id, f"alarm_code:{entry.id}", code=entry.code, asset_type_id=entry.asset_type_id)
 
 
 def _same(session: Session, company_id: int, draft: Draft) -> AlarmCode | None:

@@ -357,10 +357,15 @@ def _plan(session: Session, of: Company, _owner: Account, _: Known) -> int:
     return factories.plan(session, of, asset, name=f"{MARK} round").id
 
 
-def _action(session: Session, _of: Company, _owner: Account, known: Known) -> int:
+def _action(session: Session, of: Company, _owner: Account, known: Known) -> int:
     from rules.action_tables import AlarmAction
 
-    row = AlarmAction(alarm_type_id=known["rule_id"], position=1, occasion="raise", severity="info", kind="webhook",
+    whose = (
+        {"code": session.get_one(AlarmCode, known["code_id"]).code}
+        if "code_id" in known
+        else {"alarm_type_id": known["rule_id"]}
+    )
+    row = AlarmAction(company_id=of.id, **whose, position=1, occasion="raise", severity="info", kind="webhook",
                       settings={"url": f"https://{MARK}.example", "key": "k"})  # fmt: skip
     session.add(row)
     session.flush()

@@ -22,7 +22,7 @@ from kernel.models import Delivery
 from people.models import Notice
 from rules import acting, actions
 from rules.action_tables import AlarmActionRun
-from rules.actions import ActionDraft
+from rules.actions import ActionDraft, Whose
 from rules.events import AlarmActionDue, AlarmAnnounced, AlarmCleared, AlarmWebhookDue
 from rules.models import Alarm, AlarmType
 from tests import factories
@@ -103,7 +103,7 @@ def deliver(database: sessionmaker[Session], now: Any = NOW) -> list[str]:
 
 def add(session: Session, kind: AlarmType, of: str, *, occasion: str = "raise", **settings: object) -> None:
     draft = ActionDraft(of, settings, occasion, "warning")
-    actions.add(session, kind, draft, actor="account:1", now=NOW)
+    actions.add(session, actions.of_rule(kind), draft, actor="account:1", now=NOW)
 
 
 def test_RUL_17_two_actions_the_first_target_down_for_ten_minutes(
@@ -276,3 +276,29 @@ def test_an_answer_that_is_no_success_or_leads_elsewhere_is_no_success() -> None
     finally:
         thread.join()
         server.server_close()
+
+
+def test_RUL_17_an_alarm_that_a_device_reports_sets_off_what_its_code_says(
+    database: sessionmaker[Session], acme: Company
+) -> None:
+    with db.transaction(database) as session:
+        account = factories.account(session, acme, "dispatcher", "company")
+        pump = factories.asset(session, acme)
+        fan = factories.asset(session, acme, type_id=factories.asset_type(session, acme, "fan").id)
+        for code, type_id, name in (("E42", None, "of all"), ("E42", pump.type_id, "of pumps"), ("E43", None, "other")):
+            whose = Whose(acme.id, "alarm_code:1", code=code, asset_type_id=type_id)
+            draft = ActionDraft("attribute", {"name": "tripped", "value": name})
+            actions.add(session, whose, draft, actor=f"account:{account.id}", now=NOW)
+        alarms = [
+            factories.alarm(session, asset, type_key="E42", origin=origin, announced_at=NOW)
+            for asset, origin in ((pump, "device"), (fan, "device"), (factories.asset(session, acme), "rule"))
+        ]
+        for alarm in alarms:
+            said = AlarmAnnounced(alarm.id, "raised")
+            events.emit(session, said, subject=f"alarm:{alarm.id}", at=NOW, actor="system", unit_id=alarm.unit_id)
+        told = [AlarmAnnounced(alarm.id, "raised") for alarm in alarms]
+        assert acting.concerns(session, told) == [True, True, False]
+    assert deliver(database) == []
+    with database() as session:
+        found = session.execute(select(Attribute.subject_id, Attribute.value).order_by(Attribute.subject_id)).all()
+        assert [tuple(row) for row in found] == [(pump.id, "of pumps"), (fan.id, "of all")]

@@ -70,3 +70,48 @@ def test_who_may_not_speak_to_devices_lets_no_alarm_speak_to_them(client_of: Cli
     )
     assert made.status_code == 201
     assert len(made.json()["signing_key"]) == 64
+
+
+def test_RUL_17_actions_are_put_in_another_order(client: httpx.Client, rule: int) -> None:
+    page = f"/rules/{rule}/actions"
+    ids = [
+        client.post(
+            f"/api/v1{page}", json={"kind": "webhook", "settings": {"url": f"https://example.com/{number}"}}
+        ).json()["id"]
+        for number in range(3)
+    ]
+
+    def order() -> list[int]:
+        return [one["id"] for one in client.get(f"/api/v1{page}").json()["items"]]
+
+    wanted = [ids[2], ids[0], ids[1]]
+    told = client.put(f"/api/v1{page}/order", json={"ids": wanted}).json()["items"]
+    assert [one["id"] for one in told] == order() == wanted
+    assert client.put(f"/api/v1{page}/order", json={"ids": ids[:2]}).status_code == 409, "one is missing"
+    assert client.post(f"{page}/{ids[1]}/move", data={"places": -1}).status_code == 303
+    assert order() == [ids[2], ids[1], ids[0]]
+    assert client.post(f"{page}/{ids[2]}/move", data={"places": -1}).status_code == 303, "it is the first already"
+    assert client.post(f"{page}/{ids[2]}/move", data={"places": 1}).status_code == 303
+    assert order() == [ids[1], ids[2], ids[0]]
+    assert client.post(f"{page}/{ids[2]}/move", data={"places": 7}).status_code == 422
+    seen = client.get("/api/v1/audit", params={"action": "rule.arrange_actions"}).json()["items"]
+    assert len(seen) == 3, "what changed nothing is no change"
+
+
+def test_RUL_17_actions_of_a_code_stand_with_its_entry(client: httpx.Client) -> None:
+    entry = client.post("/api/v1/codes", json={"code": "E42", "name": "Motor overload"}).json()
+    page = f"/codes/{entry['id']}/actions"
+    assert client.post(page, data={"kind": "message", "role": "dispatcher", "severity": "major"}).status_code == 303
+    assert client.post(page, data={"kind": "webhook", "url": "https://example.com/e42"}).status_code == 303
+    first, second = client.get(f"/api/v1{page}").json()["items"]
+    assert client.post(f"{page}/{second['id']}/move", data={"places": -1}).status_code == 303
+    assert client.put(f"/api/v1{page}/order", json={"ids": [first["id"], second["id"]]}).status_code == 200
+    assert "E42 · Motor overload" in client.get(page).text
+    # They go where the entry goes, and end with it.
+    moved = client.put(f"/api/v1/codes/{entry['id']}", json={"code": "E43", "name": "Motor overload"})
+    assert moved.status_code == 200
+    assert len(client.get(f"/api/v1{page}").json()["items"]) == 2
+    assert client.delete(f"/api/v1{page}/{first['id']}").status_code == 204
+    assert client.delete(f"/api/v1/codes/{entry['id']}").status_code == 204
+    again = client.post("/api/v1/codes", json={"code": "E43", "name": "Motor overload"}).json()
+    assert client.get(f"/api/v1/codes/{again['id']}/actions").json()["items"] == []

@@ -38,7 +38,7 @@ def alarm(database: sessionmaker[Session], company: Company) -> int:
             ActionDraft("webhook", {"url": "http://127.0.0.1:9/a-secret"}),
             ActionDraft("attribute", {"name": "tripped", "value": True}),
         ):
-            actions.add(session, kind, draft, actor="account:1", now=now)
+            actions.add(session, actions.of_rule(kind), draft, actor="account:1", now=now)
         machine = factories.asset(session, company, "harbour")
         found = factories.alarm(session, machine, alarm_type_id=kind.id, type_key=kind.key, announced_at=now)
         events.emit(

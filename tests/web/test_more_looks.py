@@ -41,7 +41,7 @@ def pages(
             ActionDraft("command", {"method": "slow_down", "params": {"percent": 50}, "device_id": device}),
             ActionDraft("attribute", {"name": "tripped", "value": True}),
         ):
-            actions.add(session, rule, draft, actor="account:1", now=now)
+            actions.add(session, actions.of_rule(rule), draft, actor="account:1", now=now)
         whose = session.query(Account).filter_by(username="administrator.company.acme").one().id
         wanted = {"format": "csv", "assets": [machine.id], "start_ms": 0, "end_ms": 1, "zone": "UTC", "metrics": []}
         for state, trouble in (("failed", "There is no room on the disk."), ("done", None)):
@@ -55,6 +55,11 @@ def pages(
         session.flush()
         export = session.query(Export).filter_by(state="failed").one().id
         asset, kind, rule_id = machine.id, machine.type_id, rule.id
+    code = client.post("/api/v1/codes", json={"code": "E42", "name": "Motor overload", "name_zh": "电机过载"}).json()[
+        "id"
+    ]
+    for role in ("dispatcher", "technician"):
+        client.post(f"/codes/{code}/actions", data={"kind": "message", "role": role})
     client.post(f"/devices/{device}/commands", data={"method": "restart", "params": "", "how": "kept"})
     client.put(f"/api/v1/devices/{device}/desired", json={"settings": {"interval_s": 5, "mode": "quiet"}})
     client.post(f"/assets/{asset}/keeping", data={"reason": "Insurance claim 17 of November"})
@@ -63,7 +68,7 @@ def pages(
         "/exports", f"/exports?asset={asset}", f"/exports/{export}", f"/assets/{asset}/keeping", f"/types/{kind}",
         f"/devices/{device}", f"/devices/{device}/commands", "/rules/orders", f"/rules/{rule_id}/orders",
         *(f"/rules/{rule_id}/actions?kind={one}" for one in ("webhook", "command")), f"/rules/{rule_id}/handling",
-        f"/alarms/{alarm}", "/deliveries",
+        f"/codes/{code}", f"/codes/{code}/actions", f"/alarms/{alarm}", "/deliveries",
     ]  # fmt: skip
 
 
