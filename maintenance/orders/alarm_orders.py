@@ -288,7 +288,8 @@ def _title(alarm: Alarm, meaning: AlarmCode | None) -> str:
 
 def _join(session: Session, order: Order, alarm: Alarm, times: int, now: datetime) -> None:
     """Count an alarm in the fault's open order; a burst of them stays one line of its timeline."""
-    is_new = order.alarm_id != alarm.id
+    # What is told of an alarm that is over may come after the next one was announced: the order goes with the newer.
+    is_new = order.alarm_id is None or order.alarm_id < alarm.id
     if is_new:
         order.alarm_id, order.recovered_at = alarm.id, None
     if (priority := urgency.of_severity(alarm.severity)) < order.priority:

@@ -8,36 +8,43 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from api import subscriptions
 from ingest.batch import Batch
 from ingest.pipeline import Pipeline
-from kernel import clock
+from kernel import clock, courier, db, events
+from maintenance.orders import desk
+from maintenance.orders.models import Order
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
 from tests.reliability.conftest import build_plant
 from tests.reliability.fleet import HOT
 
-PAIRS = 20
+PAIRS = 6
 ROUNDS = 12
 A_ROUND = 10
+EVERY_MS = 25_000
+"""Slow enough that not everything chatters, and fast enough that some of it does."""
+VISIT_EVERY = 4
+"""After so many rounds somebody cancels all orders, so that the same faults come to others."""
 
 
 def _messages(device: int, numbers: range, temperatures: list[float], begin_ms: int) -> list[tuple[str, bytes]]:
     return [
         (
             f"fw/v1/dev-{device}/telemetry",
-            json.dumps({"ts": begin_ms + 1000 * n, "values": {"temperature": temperatures[n]}}).encode(),
+            json.dumps({"ts": begin_ms + EVERY_MS * n, "values": {"temperature": temperatures[n]}}).encode(),
         )
         for n in numbers
     ]
 
 
-def test_D07_duplicates_and_disorder_change_neither_readings_nor_alarms(
+def test_D07_duplicates_and_disorder_change_neither_readings_nor_alarms_nor_orders(
     database: sessionmaker[Session], tmp_path: Path, seed: int
 ) -> None:
     """Device 2n speaks once and in order; device 2n + 1 says the same repeatedly, shuffled within each batch.
 
-    Batches that came before are delivered again after later ones.
+    Batches that came before are delivered again after later ones. What alarms ask for is delivered between two rounds.
     """
     works = build_plant(database, machines=2 * PAIRS)
     chance = random.Random(seed)
@@ -59,21 +66,51 @@ def test_D07_duplicates_and_disorder_change_neither_readings_nor_alarms(
         before.append(Batch.of(messages))
         pipeline.process(before[-1])
         pipeline.process(chance.choice(before))
+        _deliver(database)
+        if turn % VISIT_EVERY == VISIT_EVERY - 1:
+            _cancel_all(database)
     judged = [_of(database, store, works.devices[n].id, works.assets[n].id) for n in range(2 * PAIRS)]
     store.close()
     for pair in range(PAIRS):
-        readings, alarms = judged[2 * pair]
+        readings, alarms, orders = judged[2 * pair]
         assert [value for _, value in readings] == told[pair]
         assert alarms
-        assert judged[2 * pair + 1] == (readings, alarms), pair
+        assert len(orders) == ROUNDS // VISIT_EVERY
+        assert judged[2 * pair + 1] == (readings, alarms, orders), pair
 
 
-def _of(database: sessionmaker[Session], store: DuckDbStore, device: int, asset: int) -> tuple[list[Any], list[Any]]:
+def _deliver(database: sessionmaker[Session]) -> None:
+    """Let those who subscribe to events hear of all of them, as the worker does."""
+
+    def is_idle() -> bool:
+        with database() as session:
+            return events.is_idle(session)
+
+    while not is_idle():
+        with db.transaction(database) as session:
+            events.fan_out(session, subscriptions.TABLE, clock.now())
+        while courier.deliver_many(database, subscriptions.TABLE, clock.now()):
+            pass
+
+
+def _cancel_all(database: sessionmaker[Session]) -> None:
+    with db.transaction(database) as session:
+        for order in session.scalars(select(Order).where(desk.is_open()).order_by(Order.id)).all():
+            desk.move(session, order, "cancel", actor="account:1", now=clock.now(), reason="It was looked at.")
+
+
+def _of(
+    database: sessionmaker[Session], store: DuckDbStore, device: int, asset: int
+) -> tuple[list[Any], list[Any], list[Any]]:
     with database() as session:
         number = session.scalars(select(Series.id).where(Series.device_id == device)).one()
         alarms = [
             (one.raised_at, one.ended_at, one.count, one.peak_value, one.is_active)
             for one in session.scalars(select(Alarm).where(Alarm.asset_id == asset).order_by(Alarm.id))
         ]
+        orders = [
+            (one.phase, one.priority, one.title, one.occurrences, one.last_seen_at, one.alarm and one.alarm.raised_at)
+            for one in session.scalars(select(Order).where(Order.asset_id == asset).order_by(Order.id))
+        ]
     found = store.samples(number, 0, clock.now_ms() + 1000, limit=10_000)
-    return list(zip(found.ts_ms.tolist(), found.value.tolist(), strict=True)), alarms
+    return list(zip(found.ts_ms.tolist(), found.value.tolist(), strict=True)), alarms, orders
