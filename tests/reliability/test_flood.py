@@ -111,7 +111,11 @@ def test_D09_ALM_8_ten_hertz_for_ten_minutes_is_one_order_and_named_first(
     worker.start()
     try:
         asyncio.run(_waver(broker.port))
-        until(lambda: _matches(database, works.assets[0].id) == HERTZ * WAVERS_S // 2, what="all of it is counted")
+        wavered = works.assets[0].id
+        until(
+            lambda: _matches(database, wavered) == HERTZ * WAVERS_S // 2,
+            what=lambda: f"all of it is counted, and not {_matches(database, wavered)}",
+        )
         delivery.every_fault_has_one_order(database)
     finally:
         worker.kill()
