@@ -17,7 +17,8 @@ from typing import Final
 from amqtt.errors import BrokerError
 
 from ingest.batch import Limits, Process
-from ingest.device_broker import Authenticate, BrokerCounters, DeviceBroker, Grants, only, seen
+from ingest.device_broker import Authenticate, BrokerCounters, DeviceBroker, Grants
+from ingest.device_delivery import only, seen
 from ingest.publisher import Outgoing
 from ingest.sparkplug.host import Host
 from ingest.tls import Tls

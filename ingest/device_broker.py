@@ -1,4 +1,4 @@
-"""The broker that the embedded one runs: who is recognised, what is taken, when it is answered, to whom is sent.
+"""The broker that the embedded one runs: who is recognised, what is taken, when it is answered.
 
 amqtt brings the protocol. Its own order of work is not kept where it would harm: it looks up, overwrites and
 takes over sessions before it has seen the password, so recognising a device comes first here.
@@ -8,27 +8,25 @@ import asyncio
 import math
 import ssl
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from amqtt.adapters import BufferReader, WriterAdapter
-from amqtt.broker import Broker, RetainedApplicationMessage
 from amqtt.contexts import BrokerConfig, ListenerConfig
-from amqtt.errors import AMQTTError, ProtocolHandlerError
+from amqtt.errors import AMQTTError
 from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, NOT_AUTHORIZED, SERVER_UNAVAILABLE, ConnackPacket
 from amqtt.session import Session
 
 from assets.identity import Admission, Login
 from ingest import topics
 from ingest.batch import Gatherer, IntakeCounters, Limits, Process
+from ingest.device_delivery import DeliveringBroker, only, seen
 from ingest.device_line import DeviceLine, Reader, Writer, speaks_mqtt_5
 from ingest.publisher import Outgoing
-from ingest.sparkplug.host import Host
 from ingest.tls import Tls, common_name, context
 from kernel import clock, log
-from kernel.errors import Unavailable
 
 Authenticate = Callable[[Login], Admission | None]
 """Answers what a connection shows with the device it is, or None. Quick; called on the loop."""
@@ -42,11 +40,9 @@ _TAKE_OVER_S: Final = 5.0
 _RETRY_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 3600.0
 _SESSIONS_A_DEVICE: Final = 8
-_KEPT: Final = 100
 _SESSION_S: Final = 7 * 86_400
 _PATIENCE: Final = 1.5  # MQTT-3.1.2-24: one and a half times the keep-alive
 _NO_MQTT_5: Final = b"\x20\x03\x00\x84\x00"  # CONNACK of MQTT 5: unsupported protocol version
-_FILTERS: Final = "fixwright.filters"
 
 _log = log.of(__name__)
 
@@ -62,13 +58,11 @@ class BrokerCounters(IntakeCounters):
     """Messages to topics their device may not use; each ended its connection."""
 
 
-class DeviceBroker(Broker):  # type: ignore[misc]
-    """amqtt's broker with recognition first, acknowledgement last, and delivery by device."""
+class DeviceBroker(DeliveringBroker):
+    """That broker with recognition first and acknowledgement last."""
 
     grants: Grants
     """Says which topics outside of its own subtree a device may publish to: those of a mapping it is the bridge of."""
-    host: Host | None
-    """What Sparkplug's edge nodes are told, when they ask, about who is there."""
 
     def __init__(
         self,
@@ -95,7 +89,6 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._room.set()
         self._gatherer = Gatherer[Handle](process, self._durable, limits=limits, counters=counters, room=self._room.set)
-        self._of_device: defaultdict[str, set[str]] = defaultdict(set)
         self._conversations: dict[str, asyncio.Task[Any]] = {}
         self._is_closing = False
         self._is_mute = False
@@ -131,39 +124,6 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         for server in self._servers.values():
             server.instance.close()
         self._gatherer.drain()
-
-    async def send(self, message: Outgoing) -> int:
-        """Deliver to the sessions of the device that a topic names, and keep for those that are away.
-
-        Returns the number of those that took it over.
-
-        Raises:
-            Unavailable: a session that is connected did not take it.
-        """
-        takers = 0
-        for bound in tuple(self._of_device.get(_device_of(message.topic), ())):
-            session, line = self._sessions[bound]
-            wanted = [
-                quality
-                for pattern, quality in session.attributes[_FILTERS].items()
-                if topics.matches(pattern, message.topic)
-            ]
-            if not wanted:
-                continue
-            quality = min(message.qos, max(wanted))
-            if not session.transitions.is_connected():
-                _keep(session, message, quality)
-                continue
-            try:
-                await line.mqtt_publish(message.topic, message.payload, quality, retain=False)
-            except (AMQTTError, ProtocolHandlerError, OSError, asyncio.CancelledError) as error:
-                # amqtt cancels what waits for an answer when the connection ends.
-                if isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
-                _keep(session, message, quality)
-                raise Unavailable("The device did not take the message.") from error
-            takers += 1
-        return takers
 
     def hang_up(self, device: str) -> int:
         """Drop the live connections of a device; return how many."""
@@ -225,7 +185,7 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         session = await self._session_for(incoming)
         incoming.password = None
         line.recognised(device, self._take, self._room)
-        self._of_device[device].add(bound)
+        self._admit(device, session)
         if admission.until is not None:
             _at(admission.until, line.hang_up)
         return line, session
@@ -264,7 +224,7 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         """Return the session to go on with: the device's own from before if it asks for that, else a new one."""
         bound = incoming.client_id
         incoming.keep_alive = math.ceil(incoming.keep_alive * _PATIENCE)
-        incoming.attributes[_FILTERS] = {}
+        self._begin(incoming)
         before = self._sessions.get(bound, (None, None))[0]
         if incoming.clean_session or before is None or before.clean_session:
             await self._delete_session(bound)
@@ -341,52 +301,11 @@ class DeviceBroker(Broker):  # type: ignore[misc]
         if topic and not self._is_mute:
             self._gather((topic,), (bytes(data or b""),), ((None, 0),))
 
-    async def retain_message(self, *_: object, **__: object) -> None:
-        """Keep nothing: no device may read another's topics, and the pipeline has it already."""
-
-    async def _publish_retained_messages_for_subscription(
-        self, subscription: tuple[str, int], session: Session
-    ) -> None:
-        """Tell an edge node that its host is there, as long as this broker is; nothing else is retained."""
-        bound, (topic_filter, quality) = session.client_id, subscription
-        if self.host is None or not topics.matches(topic_filter, self.host.topic) or bound not in self._sessions:
-            return
-        state = self.host.state(is_online=True)
-        # On its own: the node's answer is read by the task that waits here.
-        telling = asyncio.ensure_future(
-            self._sessions[bound][1].mqtt_publish(state.topic, state.payload, min(quality, 1), retain=True)
-        )
-        telling.add_done_callback(seen)
-
-    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
-        """Subscribe a session to a filter of its own device; return the QoS granted, or 0x80."""
-        topic_filter, quality = subscription
-        if not topics.may_subscribe(session.client_id.partition("/")[0], topic_filter):
-            _log.warning("mqtt subscription refused", client=session.client_id, filter=topic_filter[:200])
-            return 0x80
-        granted = min(quality, 1)
-        session.attributes[_FILTERS][topic_filter] = granted
-        return granted
-
-    def _del_subscription(self, a_filter: str, session: Session) -> int:
-        return 0 if session.attributes[_FILTERS].pop(a_filter, None) is None else 1
-
-    async def _del_all_subscriptions(self, session: Session) -> None:
-        session.attributes[_FILTERS].clear()
-        self._of_device[session.client_id.partition("/")[0]].discard(session.client_id)
-
     async def _cleanup_session(self, client_id: str) -> None:
         # amqtt's monitor lists the sessions to end and then ends them one by one; a device may have come back.
         if client_id in self._conversations and not self._is_closing:
             return
         await super()._cleanup_session(client_id)
-
-
-def _device_of(topic: str) -> str:
-    """Return the device a topic addresses: both trees have it in a fixed place."""
-    levels = topic.split("/")
-    place = 3 if levels[0] == topics.SPARKPLUG_ROOT else 2
-    return levels[place] if len(levels) > place else ""
 
 
 def _at(moment: datetime, act: Callable[[], None]) -> None:
@@ -396,19 +315,3 @@ def _at(moment: datetime, act: Callable[[], None]) -> None:
         act()
         return
     asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT_S), _at, moment, act)
-
-
-def _keep(session: Session, message: Outgoing, quality: int) -> None:
-    if quality and not session.clean_session and session.retained_messages.qsize() < _KEPT:
-        session.retained_messages.put_nowait(RetainedApplicationMessage(None, message.topic, message.payload, quality))
-
-
-async def only(sending: Coroutine[Any, Any, int]) -> None:
-    """Wait for a sending, whoever took it."""
-    await sending
-
-
-def seen(task: asyncio.Future[None]) -> None:
-    """Look at how a sending ended, which nobody else does."""
-    if not task.cancelled():
-        task.exception()
