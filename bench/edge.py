@@ -16,9 +16,10 @@ from bench.flood import fill, payload
 from ingest import endpoint
 from ingest.batch import Batch, Limits, Process
 from ingest.broker import EmbeddedBroker
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.decode import Decoder
 from ingest.publisher import Outgoing
+from ingest.terms import Terms
 from tests.mosquitto import Mosquitto
 
 BROKER = "persistence false\nmax_packet_size 1048576"

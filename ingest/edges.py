@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from ingest import endpoint
 from ingest.batch import Limits, Process
 from ingest.belt import OVERLAP
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.mapper import Mapper
+from ingest.terms import Terms
 from ingest.tls import tls_of
 from kernel.settings import Settings
 

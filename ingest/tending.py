@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from assets import command_post, desired_settings
 from assets.command_post import Letter
 from ingest import crash, publisher, quiet, status, verdict
-from ingest.consumer import Consumer, ConsumerCounters
+from ingest.consumer import Consumer
 from ingest.registry import Registry
+from ingest.terms import ConsumerCounters
 from ingest.watch import Finding, Signs, Watch
 from kernel import clock, db, log
 

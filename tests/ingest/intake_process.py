@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from ingest import endpoint
 from ingest.batch import Batch, Limits
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.publisher import Outgoing
+from ingest.terms import Terms
 
 
 async def main(url: str, store: BinaryIO, seed: str) -> None:

@@ -17,8 +17,9 @@ from mqtt5 import QoS
 
 from ingest import endpoint
 from ingest.batch import Limits
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.publisher import Outgoing, alarm_acknowledgement
+from ingest.terms import Terms
 from kernel.errors import Misconfigured, Unavailable
 from tests.ingest.edges import Device, FakeBroker, LoopThread, Recorder, Tap, greet
 from tests.mosquitto import Mosquitto

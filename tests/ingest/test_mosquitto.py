@@ -7,8 +7,9 @@ import pytest
 from assets import passwords
 from ingest import credentials, endpoint, mosquitto
 from ingest.batch import Limits
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.publisher import Outgoing, alarm_acknowledgement
+from ingest.terms import Terms
 from tests.ingest.edges import Device, LoopThread, Recorder
 from tests.mosquitto import Mosquitto
 from tests.waiting import until

@@ -8,8 +8,9 @@ import pytest
 
 from ingest import endpoint
 from ingest.batch import Limits
-from ingest.consumer import Consumer, Terms
+from ingest.consumer import Consumer
 from ingest.sparkplug.host import TRUSTED_AHEAD_MS, Statement
+from ingest.terms import Terms
 from tests.ingest.edges import Device, LoopThread, Recorder
 from tests.mosquitto import Mosquitto
 from tests.waiting import until
