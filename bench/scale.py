@@ -74,7 +74,7 @@ def _one(devices: int, count: int) -> dict[str, float]:
             # The best of rounds: what else runs on a machine only ever slows.
             cost[name] = min(_cpu_s(pipeline.process, batches.some(count)) for _ in range(ROUNDS)) / MESSAGES * 1e6
         pipeline.books.close(clock.now())
-        for name, work in (("tick", pipeline.run_timers), ("look", pipeline.follow_changes)):
+        for name, work in (("tick", pipeline.judging.run_timers), ("look", pipeline.follow_changes)):
             # The best of rounds: what else runs on a machine only ever slows.
             cost[name] = min(_cpu_s(work, [clock.now()] * 5) for _ in range(ROUNDS)) * 1e3
     return cost

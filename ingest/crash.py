@@ -11,7 +11,8 @@ from typing import Final
 
 VARIABLE: Final = "FIXWRIGHT_CRASH_AT"
 PLACES: Final = ("before_store", "after_store", "before_commit", "after_commit", "before_ack")
-"""Those of the data path, in its order; ``command_sent`` and ``before_late_commit`` lie beside it."""
+"""Those of the data path, in its order. Beside it lie ``command_sent``, ``before_late_commit`` and
+``before_passed_commit``."""
 
 
 def _place(wanted: str | None) -> Callable[[str], None]:

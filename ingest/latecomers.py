@@ -22,7 +22,7 @@ async def for_ever(pipeline: Pipeline, between: Between) -> None:
     """Judge what came late until the licence is lost."""
     while True:
         try:
-            task = await between(lambda: pipeline.late_task(clock.now()))
+            task = await between(lambda: pipeline.judging.late_task(clock.now()))
             if task is not None:
                 await _judge(pipeline, between, task)
                 continue
@@ -37,10 +37,10 @@ async def for_ever(pipeline: Pipeline, between: Between) -> None:
 
 async def _judge(pipeline: Pipeline, between: Between, task: late.Task) -> None:
     try:
-        found = await asyncio.to_thread(pipeline.read_late, task)
-        await between(lambda: pipeline.judge_late(found, clock.now()))
+        found = await asyncio.to_thread(pipeline.judging.read_late, task)
+        await between(lambda: pipeline.judging.judge_late(found, clock.now()))
     except (*TRANSIENT, Deposed):
         raise
     except Exception:
-        await between(lambda: pipeline.put_off_late(task, clock.now()))
+        await between(lambda: pipeline.judging.put_off_late(task, clock.now()))
         raise

@@ -26,6 +26,7 @@ from ingest.decode import Decoder
 from ingest.decoded import Decoded, Reason, Rejected
 from ingest.following import Following
 from ingest.ground import Ground
+from ingest.judging import Judging
 from ingest.late import Late
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
@@ -86,7 +87,17 @@ class Pipeline:
         self._fairness = fairuse.FairUse(terms or fairuse.Terms(), self.registry, self._resolver)
         self._following = Following(sessions, self._writing, self.patience, self.registry, self.rules, self.mapper)
         self._late = Late(self._writing, self.patience)
-        self._passing = Passing(sessions, self._settling, self.registry, self.rules, self.ground, self._following)
+        passing = Passing(sessions, self._settling, self.registry, self.rules, self.ground, self._following)
+        self._passing = passing
+        self.judging = Judging(
+            sessions,
+            self._writing,
+            self._settling,
+            rules=self.rules,
+            ground=self.ground,
+            passing=passing,
+            following=self._following,
+        )
         self.books = Books(self._resolver, self.mapper, self._writing)
         if store is not None:
             self.open(store)
@@ -122,6 +133,7 @@ class Pipeline:
         """Give the path the store that it had to wait for."""
         self._store = store
         self._following.open(store)
+        self.judging.open(store)
         self.ground.open(store)
 
     def resume(self) -> None:
@@ -142,7 +154,7 @@ class Pipeline:
             gc.enable()
         if not self.ground.is_shared:
             self.patience.until_done(lambda: self._passing.take_in(clock.now()), "database")
-        self.run_timers(clock.now())
+        self.judging.run_timers(clock.now())
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
@@ -285,7 +297,7 @@ class Pipeline:
 
         news: set[int] = set()
         is_shared = self.ground.is_shared
-        if is_shared or resolved.is_more_than_readings or _says(outcome) or replays:
+        if is_shared or resolved.is_more_than_readings or outcome.has_news or replays:
             news = self.patience.until_done(write, "database")
             crash.here("after_commit")
         self.rules.commit(outcome)
@@ -351,83 +363,7 @@ class Pipeline:
             batch.fates.refuse(reject)
         return []
 
-    def judge(self, readings: Readings, fresh_assets: set[int]) -> None:
-        """Let rules see readings that are stored and came by no message; some assets have a series they had not."""
-        if fresh_assets:
-            self._following.reload_rules(asset_ids=fresh_assets)
-        now = clock.now()
-        if self.ground.is_shared:
-            # Each of the assets is evaluated by whoever has it.
-            with self._writing() as session:
-                self._passing.enter_derived(session, readings, now)
-            return
-        try:
-            columns = readings.series, readings.ts_ms, readings.value
-            self._settle(self.rules, self.rules.evaluate(*columns, clock.to_ms(now)), now)
-        except Moved:
-            # What is lost is judged where it went, from its next value on.
-            self.ground.lose()
-
     # Time and change --------------------------------------------------------------------------------------------
-
-    def run_timers(self, now: datetime) -> None:
-        """Let rules see that time has passed, and that people ended alarms or edited rules."""
-        try:
-            self._run_timers(now)
-        except Moved:
-            # What is lost runs elsewhere; what is not runs again with the next tick.
-            self.ground.lose()
-
-    def _run_timers(self, now: datetime) -> None:
-        self._passing.take_up(now)
-        for rules in self._evaluators():
-            self._run_timers_of(rules, now)
-
-    def _run_timers_of(self, rules: Evaluator, now: datetime) -> None:
-        now_ms = clock.to_ms(now)
-        self._settle(rules, rules.tick(now_ms), now)
-        for instance in rules.adrift():
-            outcome = rules.let_go(instance, now_ms)
-            if outcome is not None:
-                self._settle(rules, outcome, now)
-        edited = rules.revisit(now_ms)
-        if edited is not None:
-            self._settle(rules, edited, now)
-            rules.revisited()
-
-    def _evaluators(self) -> list[Evaluator]:
-        return [self.rules] if self.rules.abroad is None else [self.rules, self.rules.abroad]
-
-    # Late readings, judged at their own time -----------------------------------------------------------------------
-
-    def late_task(self, now: datetime) -> late.Task | None:
-        """Return a rule on an asset whose late readings are to be judged now; between two batches."""
-        with db.transaction(self._sessions) as session:
-            found = (task for rules in self._evaluators() for task in rules.late_tasks(session, now=now))
-            return next(found, None)
-
-    def read_late(self, task: late.Task) -> late.History:
-        """Read the history it is judged by; beside the path."""
-        return late.read(self._sessions, self._store, task)
-
-    def judge_late(self, found: late.History, now: datetime) -> None:
-        """Judge it, with what was stored since, and write what comes of it; between two batches."""
-        found = late.catch_up(self._store, found)
-        rules = (self.rules.abroad if found.task.rule.leans_on else None) or self.rules
-        try:
-            with self._settling() as session:
-                outcome = rules.judge_late(session, found, now=now)
-                crash.here("before_late_commit")
-        except Moved:
-            self.ground.lose()
-            return
-        if outcome is not None:
-            rules.commit(outcome)
-
-    def put_off_late(self, task: late.Task, now: datetime) -> None:
-        """Try it again later, because it could not be judged."""
-        with self._writing() as session:
-            late.put_off(session, task, now=now)
 
     def see_who_was_not_born(self, now: datetime) -> None:
         """Take the Sparkplug devices offline that their node's new birth was not followed by."""
@@ -436,12 +372,6 @@ class Pipeline:
             with self._writing() as session:
                 self._sparkplug.give_up(session, missed, now=now)
             self._sparkplug.given_up(missed)
-
-    def _settle(self, rules: Evaluator, outcome: Outcome, now: datetime) -> None:
-        if _says(outcome):
-            with self._settling() as session:
-                rules.write(session, outcome, now=now)
-        rules.commit(outcome)
 
     def _take_up_limits(self) -> None:
         """Follow what devices may send; it goes by their machines, too."""
@@ -456,7 +386,7 @@ class Pipeline:
             self._take_up_limits()
         if changed:
             self.ground.unsettle()
-            self.run_timers(now)
+            self.judging.run_timers(now)
         return changed
 
     def replay(self) -> list[Outgoing]:
@@ -482,8 +412,3 @@ class Pipeline:
         ((_, whole),) = self._resolver.kept(batch, [reject])
         with self._writing() as session:
             rejected.settle(session, [], [(number, whole)], now=clock.now())
-
-
-def _says(outcome: Outcome) -> bool:
-    """Return whether an outcome has anything to write."""
-    return bool(outcome.transitions or outcome.states or outcome.late_spans)

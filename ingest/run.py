@@ -425,7 +425,7 @@ class Ingest:
     async def _derive(self) -> None:
         assert self._open_store is not None  # noqa: S101 - whoever leads has one
         works = deriving.Deriving(self._sessions, self._open_store, self._settings)
-        await deriving.for_ever(works, self._belt.between, self._pipeline.judge, lambda: self._member.is_eldest)
+        await deriving.for_ever(works, self._belt.between, self._pipeline.judging.judge, lambda: self._member.is_eldest)
 
     async def _write_last_books(self) -> None:
         try:

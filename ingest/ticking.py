@@ -60,7 +60,7 @@ class Ticking:
             await asyncio.sleep(TICK_S)
             is_look_due = loop.time() >= look_at
             try:
-                await self._between(lambda: self._pipeline.run_timers(clock.now()))
+                await self._between(lambda: self._pipeline.judging.run_timers(clock.now()))
                 if is_look_due:
                     await self._look()
                     look_at = loop.time() + LOOK_S

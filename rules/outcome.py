@@ -356,3 +356,8 @@ class Outcome:
     def late(self) -> int:
         """How many rows were older than the newest evaluated of their series."""
         return len(self.late_rows)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.transitions or self.states or self.late_spans)

@@ -107,7 +107,7 @@ def _settle(*some: Pipeline, after: timedelta = LATER) -> None:
     now = clock.now() + after
     # Once more, because a tick that finds ground lost leaves the rest to the next one.
     for pipeline in (*some, *some):
-        pipeline.run_timers(now)
+        pipeline.judging.run_timers(now)
 
 
 def _buried(dead: Worker, other: Worker) -> None:
@@ -126,8 +126,8 @@ def _judged(*some: Pipeline) -> None:
     """Judge all that came late, as the processes do."""
     for pipeline in some:
         now = clock.now() + timedelta(minutes=1)
-        while (task := pipeline.late_task(now)) is not None:
-            pipeline.judge_late(pipeline.read_late(task), now)
+        while (task := pipeline.judging.late_task(now)) is not None:
+            pipeline.judging.judge_late(pipeline.judging.read_late(task), now)
 
 
 Said = list[tuple[int, float]]
@@ -267,7 +267,7 @@ def test_OPS_8_derived_values_are_judged_by_whoever_has_the_asset(
         store.write(derived)
         for _ in range(2):
             # A kill between the judging and the ledger of hours lets the eldest say the same again.
-            eldest.pipeline.judge(derived, {works.assets[0].id} if is_first else set())
+            eldest.pipeline.judging.judge(derived, {works.assets[0].id} if is_first else set())
         _settle(eldest.pipeline, other.pipeline)
         if hour == 1:
             eldest.pipeline.process(Batch.of([_said(0, begin_ms + 1000, 20.0)]))

@@ -104,7 +104,7 @@ def test_a_failed_batch_takes_those_behind_it_along_and_all_of_them_again_lose_n
 def test_what_runs_between_batches_sees_no_half_done_one(belt: Belt, pipeline: Pipeline) -> None:
     async def interleaved() -> list[bool]:
         batches = [asyncio.ensure_future(belt(batch(n, 20))) for n in range(20)]
-        ticks = [await belt.between(lambda: pipeline.run_timers(clock.now()) is None) for _ in range(20)]
+        ticks = [await belt.between(lambda: pipeline.judging.run_timers(clock.now()) is None) for _ in range(20)]
         await asyncio.gather(*batches)
         return ticks
 

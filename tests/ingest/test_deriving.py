@@ -346,7 +346,7 @@ def test_a_rule_compares_a_derived_metric(world: World) -> None:
     pipeline = Pipeline(world.sessions, world.store)
     pipeline.load()
     world.send("raw", {5: 0, 25: 30, 65: 60})
-    world.deriving.round(NOW + timedelta(minutes=1), pipeline.judge)
+    world.deriving.round(NOW + timedelta(minutes=1), pipeline.judging.judge)
     with world.sessions() as session:
         (raised,) = session.scalars(select(Alarm)).all()
     assert (raised.type_key, raised.value) == ("worn", 60)

@@ -75,8 +75,8 @@ def send(pipeline: Pipeline, *samples: tuple[float, float], device: str = "dev-0
 def judge(pipeline: Pipeline, at: float = 3600) -> int:
     """Judge all that came late at a time of the server, as the process does; return how many rules on assets."""
     judged = 0
-    while (task := pipeline.late_task(clock.now() + SOON)) is not None:
-        pipeline.judge_late(pipeline.read_late(task), NOW + timedelta(seconds=at))
+    while (task := pipeline.judging.late_task(clock.now() + SOON)) is not None:
+        pipeline.judging.judge_late(pipeline.judging.read_late(task), NOW + timedelta(seconds=at))
         judged += 1
     return judged
 
@@ -189,9 +189,9 @@ def test_a_kill_between_the_batch_and_the_judgement_loses_nothing_and_repeats_no
     send(pipeline, (1200, 40))
     send(pipeline, *back_fill())
     after = started(database, store)
-    task = after.late_task(clock.now() + SOON)
+    task = after.judging.late_task(clock.now() + SOON)
     assert task is not None
-    found = after.read_late(task)
+    found = after.judging.read_late(task)
 
     def cut(place: str) -> None:
         if place == "before_late_commit":
@@ -199,12 +199,12 @@ def test_a_kill_between_the_batch_and_the_judgement_loses_nothing_and_repeats_no
 
     monkeypatch.setattr(crash, "here", cut)
     with pytest.raises(RuntimeError):
-        after.judge_late(found, NOW + timedelta(hours=1))
+        after.judging.judge_late(found, NOW + timedelta(hours=1))
     monkeypatch.undo()
     assert rows(database, Alarm) == []
     again = started(database, store)
     assert judge(again) == 1
-    again.judge_late(found, NOW + timedelta(hours=1))
+    again.judging.judge_late(found, NOW + timedelta(hours=1))
     assert [told(one)[:3] for one in rows(database, Alarm)] == [(600, 600, 900)]
     assert heard(database) == ["AlarmFoundLate"]
 
@@ -214,18 +214,18 @@ def test_what_comes_while_it_is_judged_is_judged_with_it_or_afterwards(
 ) -> None:
     send(pipeline, (1200, 40))
     send(pipeline, *back_fill())
-    task = pipeline.late_task(clock.now() + SOON)
+    task = pipeline.judging.late_task(clock.now() + SOON)
     assert task is not None
-    found = pipeline.read_late(task)
+    found = pipeline.judging.read_late(task)
     send(pipeline, (1210, 80))
-    pipeline.judge_late(found, NOW + timedelta(hours=1))
+    pipeline.judging.judge_late(found, NOW + timedelta(hours=1))
     assert [told(one)[:3] for one in rows(database, Alarm)] == [(1210, 1210, None), (600, 600, 900)]
     send(pipeline, (595, 75))
-    task = pipeline.late_task(clock.now() + SOON)
+    task = pipeline.judging.late_task(clock.now() + SOON)
     assert task is not None
-    found = pipeline.read_late(task)
+    found = pipeline.judging.read_late(task)
     send(pipeline, (300, 75))
-    pipeline.judge_late(found, NOW + timedelta(hours=1))
+    pipeline.judging.judge_late(found, NOW + timedelta(hours=1))
     assert len(rows(database, LateSpan)) == 1
     judge(pipeline)
     assert sorted(told(one)[:3] for one in rows(database, Alarm)) == [
@@ -243,7 +243,7 @@ def test_what_a_person_ended_stays_ended_when_they_ended_it(
     with db.transaction(database) as session:
         alarms.clear_by_hand(session, session.scalars(select(Alarm)).one(), by="account:1", reason="seen", now=ended)
     pipeline.follow_changes(clock.now())
-    pipeline.run_timers(ended)
+    pipeline.judging.run_timers(ended)
     send(pipeline, (200, 70), at=200)
     send(pipeline, (90, 70), at=201)
     assert judge(pipeline, at=201) == 1

@@ -450,7 +450,7 @@ def test_a_person_clears_and_the_next_match_raises_a_new_alarm(
     pipeline.process(batch(telemetry("dev-0", 1, temperature=62)))
     pipeline.follow_changes(NOW)
     pipeline.process(batch(telemetry("dev-0", 2, temperature=63)))
-    pipeline.run_timers(NOW)
+    pipeline.judging.run_timers(NOW)
     pipeline.process(batch(telemetry("dev-0", 3, temperature=64)))
     found = rows(database, Alarm)
     assert [(one.is_active, one.previous_id) for one in found] == [(False, None), (True, first.id)]
@@ -586,7 +586,7 @@ def test_RUL_10_an_attribute_that_changes_is_evaluated_at_once(
     assert (raised.limit, raised.evidence["limits"][0]["from"]) == (45, "t_max@site")
     # What the device says of itself is nearer still.
     pipeline.process(batch(("fw/v1/dev-0/attributes", b'{"t_max": 70}')))
-    pipeline.run_timers(NOW)
+    pipeline.judging.run_timers(NOW)
     (ended,) = rows(database, Alarm)
     assert not ended.is_active
 

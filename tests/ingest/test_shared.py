@@ -223,7 +223,7 @@ def test_OPS_8_the_timers_of_a_worker_that_died_run_on_at_another(
     _buried(database, one, other)
     now = clock.now()
     assert "long" not in {alarm[0] for alarm in _alarms(database, works.assets[0].id)}
-    other.pipeline.run_timers(clock.from_ms(clock.to_ms(now) + 5000))
+    other.pipeline.judging.run_timers(clock.from_ms(clock.to_ms(now) + 5000))
     assert "long" in {alarm[0] for alarm in _alarms(database, works.assets[0].id)}
 
 

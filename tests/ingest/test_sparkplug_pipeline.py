@@ -288,9 +288,9 @@ def test_RUL_12_what_is_sent_as_history_is_judged_at_its_own_time(
     old = [(10_000, 40.0), (20_000, 90.0), (30_000, 95.0), (40_000, 40.0)]
     pipeline.process(batch(node.data(*(temperature(one, ts=NOW_MS + at, historical=True) for at, one in old))))
     assert rows(database, Alarm) == []
-    task = pipeline.late_task(clock.now() + timedelta(minutes=1))
+    task = pipeline.judging.late_task(clock.now() + timedelta(minutes=1))
     assert task is not None
-    pipeline.judge_late(pipeline.read_late(task), NOW + timedelta(seconds=61))
+    pipeline.judging.judge_late(pipeline.judging.read_late(task), NOW + timedelta(seconds=61))
     (alarm,) = rows(database, Alarm)
     assert (alarm.is_late, alarm.is_active, alarm.count, alarm.peak_value) == (True, False, 2, 95.0)
     assert alarm.raised_at == NOW + timedelta(seconds=20)
