@@ -34,6 +34,8 @@ PROMISED = (
     "live.alarm_p99_ms",
     "live.page_p95_ms",
     "live.memory_growth_mb",
+    "live.memory_peak_mb",
+    "live.memory_slope_mb_min",
     "scale.start_s",
     "store.append_points_s",
     "store.baseline_points_s",

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,7 @@ BEYOND: Final = 9_500.0
 """A temperature that is an alarm by any rule."""
 FAULT_EVERY_S: Final = 0.25
 LATEST_MS: Final = 60_000
+LOOK_EVERY_S: Final = 0.25
 
 
 class _Timed(DuckDbStore):
@@ -65,6 +67,30 @@ class _Timed(DuckDbStore):
         return float(np.searchsorted(below, below[-1] * percent / 100))
 
 
+class _Memory(threading.Thread):
+    """Looks at the memory of this process again and again, until told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._done = threading.Event()
+        self._seen: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        process = psutil.Process()
+        while not self._done.wait(LOOK_EVERY_S):
+            self._seen.append((time.monotonic(), process.memory_info().rss / 2**20))
+
+    def figures(self) -> dict[str, float]:
+        """Stop, and return the peak, and how fast memory grew in the last two thirds of the time, by least squares."""
+        self._done.set()
+        self.join()
+        at_s, held_mb = np.array(self._seen).T
+        last = at_s >= at_s[0] + (at_s[-1] - at_s[0]) / 3
+        since, held = at_s[last] - at_s[last].mean(), held_mb[last] - held_mb[last].mean()
+        slope = 60 * float((since * held).sum() / (since**2).sum())
+        return {"memory_peak_mb": float(held_mb.max()), "memory_slope_mb_min": slope}
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     url: str
@@ -82,7 +108,8 @@ def measure(
 
     ``reading_p99_ms``: from publish to committed reading, of all readings; ``alarm_p99_ms``: from publish to an alarm
     that others can see, of one fault each quarter of a second; ``page_p95_ms``: of the pages of one reader.
-    ``cores`` and ``memory_growth_mb``: of this process, devices and reader not counted.
+    ``cores``, ``memory_…``: of this process, devices and reader not counted; ``memory_slope_mb_min`` is that of the
+    last two thirds, when what fills once and is then used again is full.
     """
     with _staged(connections, faults=int(seconds / FAULT_EVERY_S) + 1) as stage, ExitStack() as load:
         length = seconds + warm_up_s
@@ -94,6 +121,8 @@ def measure(
         reader = load.enter_context(_beside("reader", stage.address, stage.cookie, str(seconds), *paths))
         stage.store.late_ms[:] = 0
         began, cpu_s, memory = time.monotonic(), time.process_time(), psutil.Process().memory_info().rss
+        watched = _Memory()
+        watched.start()
         alarms = _faults(stage, connections, until=began + seconds)
         elapsed, grown = time.monotonic() - began, psutil.Process().memory_info().rss - memory
         cores = (time.process_time() - cpu_s) / elapsed
@@ -114,6 +143,7 @@ def measure(
             "cores": cores,
             "memory_mb": (memory + grown) / 2**20,
             "memory_growth_mb": grown / 2**20,
+            **watched.figures(),
         }
 
 

@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, owned by one process, fast enough that ingest never waits for it.
 
 Batches are appended to a *hot* table in the order they come. When that is full it is sealed and sorted by
-series and time into a *segment*, beside the writes; eight segments merge into a larger one, a slice of series after
+series and time into a *segment*, beside the writes; six segments merge into a larger one, a slice of series after
 the other, within the memory it may take (``telemetry.budget``). A curve is then
 a few neighbouring row groups of each segment whose time overlaps, and what has expired is mostly whole tables.
 Minutes and hours outlive the exact readings (``telemetry.tiers``), and a range finds the right tier by itself.

@@ -17,10 +17,10 @@ from telemetry.readings import Readings
 from telemetry.retention import Policy
 from telemetry.tables import Table
 
-FAN_IN = 8
+FAN_IN = 6
 SEGMENT_ROWS = 24_000_000
 """No merge makes a larger one: sorting this many rows takes seconds, which is what one bounded step may take.
-Eight hot tables must fit though each is sealed a batch or two late, or nothing would ever merge."""
+Six times six hot tables must fit though each is sealed a batch or two late, or those would never merge."""
 
 ROUNDS = 3
 """How often housekeeping looks again for what came late while it worked, before it forgets."""

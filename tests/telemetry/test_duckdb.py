@@ -300,12 +300,13 @@ def test_compaction_leaves_a_few_sorted_segments_and_never_one_beyond_its_bound(
                 assert order == sorted(order)
 
 
-def test_eight_tables_that_were_sealed_a_little_late_still_fit_into_one() -> None:
+def test_six_times_six_tables_that_were_sealed_a_little_late_still_fit_into_one() -> None:
     late = Budget().hot_rows * 5 // 4
-    full = [Table(number, "segment", late, number, number + 1) for number in range(upkeep.FAN_IN)]
     bounds = {"fan_in": upkeep.FAN_IN, "least_rows": Budget().hot_rows, "most_rows": upkeep.SEGMENT_ROWS}
-    assert tables.mergeable(full, **bounds) == full
-    assert tables.mergeable(full[1:], **bounds) == []
+    for rows in (late, upkeep.FAN_IN * late):
+        full = [Table(number, "segment", rows, number, number + 1) for number in range(upkeep.FAN_IN)]
+        assert tables.mergeable(full, **bounds) == full
+        assert tables.mergeable(full[1:], **bounds) == []
 
 
 def test_expiry_drops_whole_tables_and_cuts_the_one_at_the_edge(store: DuckDbStore) -> None:

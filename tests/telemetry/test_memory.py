@@ -91,7 +91,7 @@ def test_the_limit_is_that_of_the_database(tmp_path: Path) -> None:
 def test_less_memory_means_less_at_once() -> None:
     least, usual = Budget(LEAST_MB), Budget()
     assert (usual.hot_rows, usual.sorted_rows) > (least.hot_rows, least.sorted_rows)
-    assert Budget(64_000).hot_rows == 2_000_000
+    assert Budget(64_000).hot_rows == 500_000
     for budget in (least, usual):
         attempts = list(budget.attempts())
         assert attempts[0] == budget.sorted_rows
