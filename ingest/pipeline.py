@@ -42,6 +42,7 @@ from ingest.stuck import Seen, Stuck
 from kernel import clock, db, log
 from rules import late
 from rules.evaluation import Evaluator
+from rules.marks import Marks
 from rules.outcome import Outcome
 from telemetry import quality, series
 from telemetry.readings import Flag, Int64s, Latest, Readings
@@ -70,9 +71,10 @@ class Pipeline:
         patience: Patience | None = None,
         terms: fairuse.Terms | None = None,
         late_limit: timedelta = late.LIMIT,
+        marks: Marks | None = None,
     ) -> None:
         self.registry = Registry()
-        self.rules = Evaluator(late_limit)
+        self.rules = Evaluator(late_limit, marks)
         self.patience = patience or Patience()
         self._sessions = sessions
         self._licence: Licence | None = None

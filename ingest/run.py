@@ -37,6 +37,8 @@ from ingest.workers import Gauges, Member
 from kernel import clock, log
 from kernel.errors import Misconfigured, Unavailable
 from kernel.settings import Settings
+from rules import marks
+from rules.marks import Marks
 from telemetry.store import TelemetryStore
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class Ingest:
             patience=self._patience,
             terms=fairuse.Terms.of(self._settings),
             late_limit=timedelta(hours=self._settings.late_limit_h),
+            marks=Marks(self._settings.data_dir / marks.NAME),
         )
         self._doorway = Doorway(self._pipeline.registry, self._sessions, self._settings)
         self._belt = belt.Belt(self._pipeline)

@@ -221,6 +221,18 @@ class Columns:
         if seeds.text or self.texts:
             self._say(seeds, news, at)
 
+    def mark(self, known: HeldColumns, mark_ms: Int64s) -> None:
+        """Say up to when series were evaluated, where that is later than what is known; each series once.
+
+        ``known``: what was stored last of each; the value that was evaluated last is known where it is that one.
+        """
+        slot = self.slots_of(known.series)
+        news = np.flatnonzero(slot >= 0)
+        news = news[mark_ms[news] > self.series.mark_ms[slot[news]]]
+        at = slot[news]
+        self.series.mark_ms[at] = mark_ms[news]
+        self.series.mark[at] = np.where(known.ts_ms[news] == mark_ms[news], known.value[news], np.nan)
+
     def text_of(self, series: int, ts_ms: int) -> str | None:
         """Return what a series said in words at the time of what it holds, None where it said a number."""
         told = self.texts.get(series)

@@ -161,6 +161,14 @@ class Engine:
         self._columns.seed(known)
         self._version += 1
 
+    def mark(self, known: HeldColumns, mark_ms: Int64s) -> None:
+        """Tell the engine, after ``seed``, up to when each of these series was evaluated; ``known`` as for ``seed``.
+
+        Samples older than that are late from now on; those since then are evaluated when they come.
+        """
+        self._columns.mark(known, mark_ms)
+        self._version += 1
+
     def state_of(self, instance_id: int) -> State | None:
         """Return what is remembered of an instance, None when it is at rest or unknown."""
         slot = self._slots.get(instance_id)

@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, late, passed, recall, roster, sightings, standing, stored_states
+from rules import alarms, late, marks, passed, recall, roster, sightings, standing, stored_states
 from rules.engine import Engine
 from rules.episodes import Sighting
+from rules.marks import Marks
 from rules.models import Alarm
-from rules.outcome import HeldColumns, Insight, Outcome, State, Transition
+from rules.outcome import LONG_AGO, HeldColumns, Insight, Outcome, State, Transition
 from rules.passed import Passed, Watchers
 from rules.roster import Roster
 from rules.standing import Standing
@@ -42,13 +43,14 @@ class Changes:
 class Evaluator:
     """The rules of one ingest process: the engine, and what its instances stand for. For one thread at a time."""
 
-    def __init__(self, late_limit: timedelta = late.LIMIT) -> None:
+    def __init__(self, late_limit: timedelta = late.LIMIT, kept: Marks | None = None) -> None:
         self._late_limit_ms = int(late_limit.total_seconds() * 1000)
         self.late = 0
         """Readings for rules that were older than the newest of their series, since the start; …"""
         self.too_late = 0
         """… and those of them that were so old that no rule judges them."""
         self._engine = Engine()
+        self._marks = kept or Marks(None)
         self._standing = Roster()
         self._adrift: set[int] = set()
         self._edited: set[int] = set()
@@ -89,6 +91,7 @@ class Evaluator:
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
         self._engine = Engine(recall.from_store(store))
+        self._marks.open()
         self.listen_since(now)
         if self.abroad is not None:
             self.abroad.resume(session, store, now=now)
@@ -244,12 +247,18 @@ class Evaluator:
         # Sorting tells a million apart in a tenth of the time of ``np.unique``.
         ordered = np.sort(series[series >= 0])
         known = store.newest(ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered)
-        known = known.select(~quality.has(known.flags, quality.UNUSED))
+        newest_ms, mark_ms = known.ts_ms, self._marks.of(known.series)
+        used = ~quality.has(known.flags, quality.UNUSED)
+        known = known.select(used)
         text = known.text or ()
         told = {number: said for number, said in zip(known.series.tolist(), text, strict=False) if said is not None}
         # When it arrived is not stored; a live device's readings arrive as they are measured.
         arrived_ms = np.minimum(known.ts_ms, clock.to_ms(now))
-        self._engine.seed(HeldColumns(known.series, known.ts_ms, known.value, arrived_ms, told))
+        held = HeldColumns(known.series, known.ts_ms, known.value, arrived_ms, told)
+        self._engine.seed(held)
+        # What was evaluated had been stored; where it is not, readings or marks are those of another time.
+        is_marked = (mark_ms != marks.NEVER) & (mark_ms <= newest_ms)
+        self._engine.mark(held, np.where(is_marked, mark_ms, LONG_AGO)[used])
 
     # What happens -----------------------------------------------------------------------------------------------
 
@@ -398,6 +407,8 @@ class Evaluator:
     def commit(self, outcome: Outcome) -> None:
         """Let an outcome hold, once it is written."""
         self._engine.commit(outcome)
+        if outcome.held is not None:
+            self._marks.advance(outcome.held.series, outcome.held.ts_ms)
 
 
 def insight(session: Session, store: TelemetryStore, rule: Standing, *, now: datetime) -> Insight | None:

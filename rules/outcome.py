@@ -301,12 +301,13 @@ class HeldColumns:
     def of(cls, held: Iterable[Held]) -> "HeldColumns":
         """Return them as columns, sorted by time."""
         found = sorted(held, key=attrgetter("ts_ms"))
+        last = {h.series: h.value for h in found}
         return cls(
             np.array([h.series for h in found], np.int64),
             np.array([h.ts_ms for h in found], np.int64),
             np.array([_number(h.value) for h in found], np.float64),
             np.array([h.arrived_ms for h in found], np.int64),
-            {h.series: h.value for h in found if isinstance(h.value, str)},
+            {number: said for number, said in last.items() if isinstance(said, str)},
         )
 
 

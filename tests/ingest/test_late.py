@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import select
@@ -19,6 +19,7 @@ from kernel import clock, db, settings
 from kernel.models import Event
 from rules import alarms, library
 from rules.library import AlarmTypeDraft
+from rules.marks import Marks
 from rules.models import Alarm, AlarmEntry, AlarmType, LateSpan, RuleState
 from telemetry.duckdb import DuckDbStore
 from tests import plant
@@ -332,3 +333,49 @@ def test_a_process_judges_what_came_late_by_itself(
     (alarm,) = rows(database, Alarm)
     assert (alarm.is_late, alarm.is_active, alarm.count, alarm.peak_value) == (True, False, 2, 75)
     assert rows(database, LateSpan) == []
+
+
+def test_RUL_12_the_first_late_reading_after_a_restart_calls_nobody_for_what_is_over(
+    database: sessionmaker[Session],
+    store: DuckDbStore,
+    works: Plant,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    def begun() -> Pipeline:
+        made = Pipeline(database, store, marks=Marks(tmp_path / "marks"))
+        made.load()
+        return made
+
+    send(begun(), (1200, 40), (1210, 40))
+    restarted = begun()
+    send(restarted, (900, 75), (910, 40))
+    assert rows(database, Alarm) == []
+    assert judge(restarted) == 1
+    (alarm,) = rows(database, Alarm)
+    assert (alarm.is_late, alarm.is_active, told(alarm)[:3]) == (True, False, (900, 900, 910))
+    assert heard(database) == ["AlarmFoundLate"]
+    assert alarm.announced_at is None
+
+
+def test_RUL_12_what_was_stored_before_a_kill_and_not_evaluated_is_evaluated_after_it(
+    database: sessionmaker[Session],
+    store: DuckDbStore,
+    works: Plant,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    first = Pipeline(database, store, marks=Marks(tmp_path / "marks"))
+    first.load()
+    send(first, (100, 40))
+    first.rules.evaluate = _cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        send(first, (110, 75), (120, 40))
+    again = Pipeline(database, store, marks=Marks(tmp_path / "marks"))
+    again.load()
+    send(again, (110, 75), (120, 40))
+    (alarm,) = rows(database, Alarm)
+    assert (alarm.is_late, told(alarm)[:3]) == (False, (110, 110, 120))
+    assert heard(database) == ["AlarmRaised", "AlarmCleared", "AlarmAnnounced"]
+
+
+def _cut(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
