@@ -238,8 +238,8 @@ class Member:
 
     def is_last(self) -> bool:
         """Return whether nobody goes on reading when this life ends now; so also if that cannot be seen."""
-        if self.licence.is_lost:
-            return False
+        if self.licence.is_lost or not self.share:
+            return not self.licence.is_lost
         try:
             with self._sessions() as session:
                 others = _others(session, self.licence.life)

@@ -107,7 +107,7 @@ def test_ING_12_mosquitto_is_subscribed_and_its_rights_written_as_mappings_come_
         until(heard, what="the mapped message is stored", every_s=0.2)
         assert latest(database, store, "temperature") == 21.5
         switch_off(database, identity)
-        until(lambda: running._pipeline.mapper.filters == (), what="the mapping is off")
+        until(lambda: running._life.pipeline.mapper.filters == (), what="the mapping is off")
         bridge.say(f"{ZIGBEE}/dev-0", sensor(30))
         bridge.say("fw/v1/bridge/telemetry", sensor(7))
         until(lambda: latest(database, store, "battery") is not None)
@@ -128,7 +128,7 @@ def test_ING_12_at_the_embedded_broker_the_bridge_may_publish_and_nobody_else(
         refused.publish(f"{ZIGBEE}/dev-0", sensor(1))
         until(lambda: refused.is_gone, what="a foreign topic ends the connection")
         identity = adopt(database, works)
-        until(lambda: running._pipeline.mapper.filters, what="the mapping is in force")
+        until(lambda: running._life.pipeline.mapper.filters, what="the mapping is in force")
         bridge = Device(running.port, username="bridge", password=PASSWORD)
         bridge.say(f"{ZIGBEE}/dev-0", sensor(21.5))
         until(lambda: latest(database, store, "temperature") == 21.5, what="the mapped message is stored")
@@ -136,7 +136,7 @@ def test_ING_12_at_the_embedded_broker_the_bridge_may_publish_and_nobody_else(
         stranger.publish(f"{ZIGBEE}/dev-0", sensor(99))
         until(lambda: stranger.is_gone, what="another account is refused")
         switch_off(database, identity)
-        until(lambda: not running._pipeline.mapper.filters, what="the mapping is off")
+        until(lambda: not running._life.pipeline.mapper.filters, what="the mapping is off")
         bridge.publish(f"{ZIGBEE}/dev-0", sensor(30))
         until(lambda: bridge.is_gone, what="the right ends with the mapping")
         assert latest(database, store, "temperature") == 21.5

@@ -133,7 +133,7 @@ def test_a_host_that_vanishes_is_denied_by_its_last_will(
     watcher = Device(broker.port)
     watcher.subscribe("spBv1.0/STATE/plant-1")
     until(lambda: len(watcher.received) == 1, what="the state is retained")
-    ingest._edge._connection._link.abort()  # type: ignore[union-attr]
+    ingest._life.edge._connection._link.abort()  # type: ignore[union-attr]
     until(lambda: len(watcher.received) >= 3, what="away by its will, then there again")
     said = [json.loads(payload) for _, payload in watcher.received[:3]]
     assert [each["online"] for each in said] == [True, False, True]

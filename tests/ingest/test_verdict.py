@@ -160,6 +160,6 @@ def test_ING_15_event_metric_readiness_and_one_alarm_come_with_a_backlog_and_go_
     _lags(behind, 31)
     until(lambda: [is_active for _, is_active in _alarms(database)] == [False, True], what="it is behind again")
     with db.transaction(database) as session:
-        workers.end(session, behind._member.licence.life, "gone")
+        workers.end(session, behind._life.member.licence.life, "gone")
     until(lambda: [is_active for _, is_active in _alarms(database)] == [False, False], what="nobody hears the dead")
     assert _events(database) == ["IntakeFellBehind", "IntakeCaughtUp"] * 2

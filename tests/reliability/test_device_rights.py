@@ -142,7 +142,7 @@ def change(database: sessionmaker[Session], works: Plant, ingest: Ingest) -> Cha
             row = session.get_one(DeviceRow, works.devices[0].id)
             verb(session, row)
             wanted = row.credentials
-        known = ingest._pipeline.registry
+        known = ingest._life.pipeline.registry
         until(lambda: known.device_by_key("dev-0").credentials == wanted, what="the change is known")  # type: ignore[union-attr]  # it is there
 
     return commit
