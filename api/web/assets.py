@@ -216,6 +216,7 @@ def _fill(draft: Path) -> None:
         _copy(MODULES / package / source, draft / target)
         _copy_licences(MODULES / package, (draft / target).parent)
     sheet = (draft / "tabler" / "tabler.min.css").read_text()
+    (draft / "tabler" / "tabler.min.css").write_text(stylesheet.quiet(sheet))
     (draft / "tabler" / "tabler.light.css").write_text(stylesheet.light(sheet))
     (draft / "icons.svg").write_text(_sprite())
     _copy_licences(MODULES / "@tabler/icons", draft / "icons")

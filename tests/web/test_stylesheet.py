@@ -31,6 +31,11 @@ def test_braces_and_semicolons_inside_strings_and_addresses_split_nothing() -> N
     ]
 
 
+def test_a_desks_sheet_is_whole_but_for_the_folding_sidebar_that_slows_every_page() -> None:
+    sheet = "/*! by */.btn,.navbar-folded .x{a:b}@media print{[data-bs-sidebar=folded] *{a:b}.card{a:b}}.modal{a:b}"
+    assert stylesheet.quiet(sheet) == "/*! by */\n.btn{a:b}@media print{.card{a:b}}.modal{a:b}"
+
+
 def test_the_phones_sheet_is_a_small_part_of_tabler_and_still_whole() -> None:
     if not assets.VENDOR.is_dir():
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")

@@ -47,6 +47,13 @@ export function attach(list) {
     one.addEventListener("animationend", () => one.classList.remove("fw-glow"), { once: true });
   }
 
+  // A row that is replaced has the browser look at all rows behind it again; one that changes, at itself alone.
+  function become(known, one) {
+    for (const { name } of [...known.attributes]) if (!one.hasAttribute(name)) known.removeAttribute(name);
+    for (const { name, value } of [...one.attributes]) if (known.getAttribute(name) !== value) known.setAttribute(name, value);
+    known.replaceChildren(...one.childNodes);
+  }
+
   function change(known, one) {
     if (known.dataset.version === one.dataset.version) return;
     const hadFocus = known.contains(document.activeElement);
@@ -54,10 +61,10 @@ export function attach(list) {
     if (tick?.checked && one.querySelector("[name=ids]")) one.querySelector("[name=ids]").checked = true;
     const isNews = known.dataset.glow !== one.dataset.glow;
     const isElsewhere = known.dataset.rank !== one.dataset.rank;
-    known.replaceWith(one);
-    if (isElsewhere) { one.remove(); place(one); }
-    if (hadFocus) one.focus({ preventScroll: true });
-    if (isNews) glow(one);
+    become(known, one);
+    if (isElsewhere) { known.remove(); place(known); }
+    if (hadFocus) known.focus({ preventScroll: true });
+    if (isNews) glow(known);
   }
 
   function remove(known) {
