@@ -23,11 +23,11 @@ from kernel.errors import Conflict, FixwrightError, Invalid, NotFound
 from rules import compiled, conditions, history, overrides, replay, standing, surroundings
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
-from rules.context import NOWHERE, Context
+from rules.context import NOWHERE, Context, series_of
 from rules.episodes import is_worse
 from rules.faults import DefinitionRefused
 from rules.models import SEVERITIES, Backtest, BacktestAlarm, BacktestAsset, RuleOverride
-from rules.outcome import Instance, Watched
+from rules.outcome import HOLD_FOREVER_MS, Instance, Watched
 from rules.replay import Episode
 from telemetry.store import TelemetryStore
 
@@ -256,19 +256,24 @@ class _Plans:
         self.alarm_type_id = alarm_type_id
         said = {"draft": wanted.definition, "current": wanted.current}
         self.sides = {side: conditions.parse(stored) for side, stored in said.items() if stored is not None}
-        self._compiled = {side: compiled.compile_definition(one) for side, one in self.sides.items()}
+        self._compiled = {side: _anywhere(one) for side, one in self.sides.items()}
         self.metrics = sorted({metric for one in self.sides.values() for metric in one.metrics()})
 
-    def on(self, side: str, patch: Json | None) -> tuple[AlarmDefinition, Compiled]:
+    def on(self, side: str, patch: Json | None) -> tuple[AlarmDefinition, Compiled | None]:
         """Return a side's definition on an asset, with what that asset does differently where it fits."""
         definition = self.sides[side]
         if patch:
             try:
                 patched = overrides.with_overrides(definition, patch)
-                return patched, compiled.compile_definition(patched)
+                return patched, _anywhere(patched)
             except DefinitionRefused:
                 pass
         return definition, self._compiled[side]
+
+
+def _anywhere(definition: AlarmDefinition) -> Compiled | None:
+    """Return a definition compiled for all assets, None where it depends on where it stands."""
+    return None if surroundings.is_placed(definition) else compiled.compile_definition(definition)
 
 
 def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, identity: int, asset_id: int) -> bool:
@@ -285,14 +290,19 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
         sides = {side: _placed(session, asset_id, *plans.on(side, patch)) for side in plans.sides}
         beyond = {} if asset is None else _beyond(session, asset, plans)
     spans += [Span(name, one.series, 0, 0, measured.FOREVER_MS) for name, one in sorted(beyond.items())]
+    # The silence of a whole device is that of all it measures, whatever else the rule looks at.
+    heard = sorted({name for _, context, _ in sides.values() for device in context.devices for name in device.series})
+    spans += [Span(name, series_of(name), 0, 0, measured.FOREVER_MS) for name in heard]
     samples = history.samples(store, spans, wanted.start_ms, wanted.end_ms, bad=bad)
-    watched = {metric: Watched(number, hold_ms[metric]) for number, metric in enumerate(samples)}
+    watched = {metric: Watched(number, hold_ms.get(metric, HOLD_FOREVER_MS)) for number, metric in enumerate(samples)}
     watched |= {name: replace(watched[name], hold_ms=one.hold_ms) for name, one in beyond.items()}
     summaries: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for side, (definition, context, plan) in sides.items():
         instance = Instance(asset_id, definition, watched, context)
-        told = replay.replay(instance, samples, wanted.end_ms - 1, plan=plan).episodes
+        # Where nothing has ever spoken, nobody hears it fall silent.
+        is_deaf = surroundings.hears_devices(definition) and not context.devices
+        told = () if is_deaf else replay.replay(instance, samples, wanted.end_ms - 1, plan=plan).episodes
         opens = orders(told, wanted.order_from, round(wanted.window_h * 3_600_000))
         where = {"backtest_id": identity, "asset_id": asset_id, "side": side}
         counts = {
@@ -309,7 +319,7 @@ def _one(sessions: sessionmaker[Session], store: TelemetryStore, plans: _Plans, 
 
 
 def _placed(
-    session: Session, asset_id: int, definition: AlarmDefinition, plan: Compiled
+    session: Session, asset_id: int, definition: AlarmDefinition, plan: Compiled | None
 ) -> tuple[AlarmDefinition, Context, Compiled | None]:
     """Return a definition as it stands on an asset now: in its zone, with what its attributes hold."""
     if not surroundings.is_placed(definition):

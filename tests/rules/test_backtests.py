@@ -12,16 +12,18 @@ import pytest
 from sqlalchemy import select, true
 from sqlalchemy.orm import Session, sessionmaker
 
+from assets import measured
 from kernel import clock, db
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import AuditEntry
 from maintenance.orders import foreseen
-from rules import backtests, conditions, replay
+from rules import backtests, conditions, replay, surroundings
 from rules.backtests import Wanted
 from rules.engine import Engine
 from rules.models import Backtest, BacktestAlarm, BacktestAsset, RuleOverride
-from rules.outcome import HOLD_UNKNOWN_MS, Cleared, Instance, Raised, Watched
+from rules.outcome import HOLD_UNKNOWN_MS, Cleared, Instance, Outcome, Raised, Watched
 from rules.tape import Samples
+from telemetry import series
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
 from telemetry.readings import Readings
@@ -305,3 +307,47 @@ def test_what_a_rule_looks_at_on_another_asset_is_read_too(database: sessionmake
         (alarm,) = session.scalars(select(BacktestAlarm))
         ended = None if alarm.ended_at is None else clock.to_ms(alarm.ended_at)
         assert (alarm.asset_id, clock.to_ms(alarm.raised_at), ended) == (assets[1], at[1], at[3])
+
+
+def ticked_and_evaluated(engine: Engine, number: int, at_ms: int) -> Iterator[Outcome]:
+    yield engine.tick(at_ms)
+    yield engine.evaluate(np.array([number]), np.array([at_ms]), np.array([1.0]), at_ms)
+
+
+@pytest.mark.parametrize("of_what", ["device", "asset"])
+def test_the_silence_of_all_a_device_measures_is_heard_and_not_that_of_one_metric(
+    database: sessionmaker[Session], store: DuckDbStore, of_what: str
+) -> None:
+    silent = {"type": "no_data", "of": of_what, "seconds": 600}
+    silent |= {"metric": "temperature"} if of_what == "device" else {}
+    draft = {"schema": 1, "create": {"major": {"condition": silent}}, "clear": {"type": "automatic"}}
+    with db.transaction(database) as session:
+        of = factories.company(session)
+        (asset_id,), (number,) = machines(session, of, 1)
+        device_id = session.get_one(Series, number).device_id
+        pair = (device_id, "pressure")
+        other = series.ensure(session, [pair], now=NOW)[pair]
+        ask(session, of, assets=[asset_id], definition=draft, start_ms=END - DAY)
+        definition = conditions.parse(draft)
+        context = surroundings.read(session, [(definition, asset_id)]).settle(
+            definition, asset_id, measured.now_on(session, [asset_id])
+        )[1]
+    begin = END - 7_200_000
+    # Only the pressure speaks in the second quarter, nothing does in the third, the temperature again in the last.
+    spoken = [(number, [*range(0, 1800, 60), *range(5400, 7200, 60)]), (other, [*range(0, 3600, 60)])]
+    rows = sorted((begin + 1000 * at, one) for one, all_at in spoken for at in all_at)
+    times, numbers = (list(column) for column in zip(*rows, strict=True))
+    store.write(Readings.of(numbers, times, [1.0] * len(rows)))
+    engine, told = Engine(), []
+    watched = {name: Watched(int(name.removeprefix("#"))) for one in context.devices for name in one.series}
+    engine.install([Instance(1, definition, {"temperature": Watched(number), **watched}, context)])
+    for at, one in rows:
+        for outcome in ticked_and_evaluated(engine, one, at):
+            told += outcome.transitions
+            engine.commit(outcome)
+    assert run(database, store)
+    with database() as session:
+        (alarm,) = session.scalars(select(BacktestAlarm))
+        ended = None if alarm.ended_at is None else clock.to_ms(alarm.ended_at)
+        assert (clock.to_ms(alarm.raised_at), ended) == (begin + 4_140_000, begin + 5_400_000)
+    assert [one.at_ms for one in told if isinstance(one, Raised | Cleared)] == [begin + 4_140_000, begin + 5_400_000]
