@@ -5,15 +5,21 @@
 
 import argparse
 import json
+import tempfile
 import time
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rules import compiled, conditions, replay
+from assets.measured import FOREVER_MS, Span
+from rules import compiled, conditions, history, replay
 from rules.machine import Machine
 from rules.outcome import LONG_AGO, Instance, Watched
 from rules.tape import Samples
+from telemetry.duckdb import DuckDbStore
+from telemetry.readings import Readings
 
 START_MS = 1_795_314_590_000
 INTERVAL_MS = 10_000
@@ -39,20 +45,39 @@ DEFINITION = conditions.parse(
 
 def measure(*, samples: int = YEAR) -> dict[str, float]:
     """Return figures of one metric with two rules, which is beyond its limits on some hours of most days."""
-    history = {"t": _history(samples)}
+    told = {"t": _history(samples)}
     instance = Instance(1, DEFINITION, {"t": Watched(1, 3 * INTERVAL_MS)})
-    until_ms = int(history["t"].ts_ms[-1])
+    until_ms = int(told["t"].ts_ms[-1])
     started = time.perf_counter()
-    found = replay.replay(instance, history, until_ms)
+    found = replay.replay(instance, told, until_ms)
     took_s = time.perf_counter() - started
-    plain_s = _plain_s(history["t"].ts_ms[:STEPPED], history["t"].value[:STEPPED])
+    plain_s = _plain_s(told["t"].ts_ms[:STEPPED], told["t"].value[:STEPPED])
     each_s = plain_s / min(samples, STEPPED)
     return {
         "backtest_s": took_s,
         "backtest_samples": samples,
         "backtest_episodes": len(found.episodes),
         "backtest_times_plain_stepping": each_s * samples / took_s,
-    }
+    } | _months(8 if samples == YEAR else 1, min(samples, YEAR // 12))
+
+
+def _months(devices: int, samples: int) -> dict[str, float]:
+    """Return how many device-months a second are read from the embedded store and run, as a backtest does it."""
+    with tempfile.TemporaryDirectory() as folder, closing(DuckDbStore(Path(folder) / "t.duckdb")) as store:
+        one = _history(samples)
+        for number in range(1, devices + 1):
+            store.write(Readings.of([number] * samples, one.ts_ms, one.value))
+        while store.compact():
+            pass
+        plan, until_ms = compiled.compile_definition(DEFINITION), int(one.ts_ms[-1])
+        started = time.perf_counter()
+        for number in range(1, devices + 1):
+            spans = [Span("t", number, 0, 0, FOREVER_MS)]
+            found = history.samples(store, spans, START_MS, until_ms + 1)
+            replay.replay(Instance(1, DEFINITION, {"t": Watched(1, 3 * INTERVAL_MS)}), found, until_ms, plan=plan)
+        took_s = time.perf_counter() - started
+    months = devices * samples / (YEAR / 12)
+    return {"backtest_device_months_per_s": months / took_s}
 
 
 def _history(samples: int) -> Samples:
