@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session, aliased
 from assets import command_life
 from assets import command_steps as steps
 from assets.command_life import Situation
-from assets.models import Device, DeviceCommand
+from assets.command_tables import DeviceCommand
+from assets.models import Device
 
 _BIT: Final = 200
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from assets import command_life
+from assets.command_tables import DeviceCommand
 from assets.events import CommandMoved
-from assets.models import Device, DeviceCommand
+from assets.models import Device
 from kernel import audit, events
 from kernel.i18n import noop
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from assets import command_life
 from assets import command_steps as steps
-from assets.models import Device, DeviceCommand
+from assets.command_tables import DeviceCommand
+from assets.models import Device
 from kernel import ids
 from kernel.errors import Conflict, Invalid
 

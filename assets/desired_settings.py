@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from assets import command_life, commands, settings
 from assets import command_steps as steps
+from assets.command_tables import DeviceCommand
 from assets.events import DesiredSettingsChanged
-from assets.models import Device, DeviceCommand
+from assets.models import Device
 from kernel import events
 from kernel.errors import Conflict
 from kernel.i18n import noop

@@ -19,8 +19,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from assets import measured, types
+from assets.keeping_tables import Export
 from assets.measured import Span
-from assets.models import Asset, Export, Metric
+from assets.models import Asset, Metric
 from assets.sheets import BUCKETS, RAW, Format, Gathering, gathering
 from kernel import audit, clock, db, jobs, log
 from kernel.errors import FixwrightError, Invalid, NotFound

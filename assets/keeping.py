@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from assets import types, wording
-from assets.models import Asset, AssetType, Binding, LegalHold, Retention
+from assets.keeping_tables import LegalHold, Retention
+from assets.models import Asset, AssetType, Binding
 from kernel import audit
 from kernel.errors import Conflict, Invalid
 from telemetry.models import Series

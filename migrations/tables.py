@@ -1,6 +1,8 @@
 """All tables of the product, imported so that the metadata is complete."""
 
+import assets.command_tables
 import assets.derived_tables
+import assets.keeping_tables
 import assets.models
 import ingest.models
 import kernel.models
@@ -25,7 +27,9 @@ PACKAGES = (
     people.models,
     telemetry.models,
     assets.models,
+    assets.command_tables,
     assets.derived_tables,
+    assets.keeping_tables,
     rules.models,
     rules.action_tables,
     rules.hold_tables,

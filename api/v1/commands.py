@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from api import paging
 from api.access import Db, needs
 from assets import commands, desired_settings, quietness, settings
-from assets.models import AssetType, Device, DeviceCommand
+from assets.command_tables import DeviceCommand
+from assets.models import AssetType, Device
 from ingest import quiet
 from kernel import clock
 from kernel.errors import NotFound

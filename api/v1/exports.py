@@ -16,7 +16,8 @@ from api.v1 import steps
 from api.v1.telemetry import interval, zone_of
 from assets import export
 from assets.export import Wanted
-from assets.models import Asset, Export
+from assets.keeping_tables import Export
+from assets.models import Asset
 from kernel import clock
 from kernel.errors import NotFound
 from people import scope

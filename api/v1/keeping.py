@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from api.access import Db, Parts, needs
 from api.v1.types import find
 from assets import keeping
-from assets.models import Asset, LegalHold
+from assets.keeping_tables import LegalHold
+from assets.models import Asset
 from ingest import housekeeping
 from kernel import clock
 from kernel.settings import Settings

@@ -11,7 +11,8 @@ from api.access import Db, Parts, needs
 from api.v1.keeping import retention_of
 from api.web import forms, pages, types
 from assets import keeping
-from assets.models import Asset, LegalHold
+from assets.keeping_tables import LegalHold
+from assets.models import Asset
 from kernel import clock, i18n
 from kernel.errors import Conflict, Invalid
 from people import scope

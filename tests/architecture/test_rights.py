@@ -25,7 +25,7 @@ from api import access
 from api.app import create
 from api.runtime import Runtime
 from assets import applications, enrolment
-from assets.models import Export
+from assets.keeping_tables import Export
 from ingest import mappings
 from ingest.mappings import MappingDraft
 from ingest.models import RejectedMessage, WebhookSource
@@ -284,7 +284,7 @@ def _enrolment(session: Session, of: Company, _owner: Account, _: Known) -> int:
 
 
 def _command(session: Session, _of: Company, _owner: Account, known: Known) -> str:
-    from assets.models import DeviceCommand
+    from assets.command_tables import DeviceCommand
 
     token = ids.token(128)
     row = DeviceCommand(token=token, device_id=known["device_id"], method=f"{MARK}.restart", kind="kept", waits=True,

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import export
 from assets.export import Wanted
-from assets.models import Export, Metric
+from assets.keeping_tables import Export
+from assets.models import Metric
 from kernel import clock, db
 from kernel.errors import Invalid, NotFound
 from kernel.models import AuditEntry

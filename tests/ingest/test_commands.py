@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import command_post, commands, desired_settings, passwords
 from assets.command_post import Answer
+from assets.command_tables import DeviceCommand
 from assets.commands import Draft
 from assets.models import Device as DeviceRow
-from assets.models import DeviceCommand
 from ingest import watch
 from ingest.models import RejectedMessage
 from ingest.run import Ingest

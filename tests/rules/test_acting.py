@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import Attribute, DeviceCommand
+from assets.command_tables import DeviceCommand
+from assets.models import Attribute
 from kernel import courier, db, events, outgoing
 from kernel.errors import Invalid, Unavailable
 from kernel.models import Delivery

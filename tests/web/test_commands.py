@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import AssetType, Device, DeviceCommand
+from assets.command_tables import DeviceCommand
+from assets.models import AssetType, Device
 from kernel import clock, db
 from kernel.models import AuditEntry, Event
 from tests import factories

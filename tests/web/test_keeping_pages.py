@@ -6,7 +6,7 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import LegalHold, Retention
+from assets.keeping_tables import LegalHold, Retention
 from kernel import db
 from kernel.models import AuditEntry
 from tests import factories

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser
 from sqlalchemy.orm import Session, sessionmaker
 
-from assets.models import Export
+from assets.keeping_tables import Export
 from kernel import clock, db
 from people.models import Account
 from rules import actions
