@@ -27,6 +27,8 @@ class Sent:
     """Number → ``raised`` or ``cleared``, in order."""
     waiting: dict[int, bytes] = field(default_factory=dict)
     """Alarms that were not acknowledged by the platform."""
+    owed: list[bytes] = field(default_factory=list)
+    """Alarms that are sent anyway, acknowledged or not, as by a device that does not listen."""
     is_raised: bool = False
 
     def runs(self) -> list[int]:
@@ -66,7 +68,7 @@ class Fleet:
     def is_silent(self) -> bool:
         """Whether all is said and acknowledged, down to the last alarm."""
         assert self._failure is None, self._failure
-        return self._is_quiet.is_set() and not any(device.waiting for device in self.devices)
+        return self._is_quiet.is_set() and not any(device.waiting or device.owed for device in self.devices)
 
     def stop(self) -> None:
         self._is_over.set()
@@ -156,6 +158,9 @@ async def _hear(client: aiomqtt.Client, device: Sent) -> None:
 
 async def _repeat(client: aiomqtt.Client, device: Sent) -> None:
     while True:
+        while device.owed:
+            await client.publish(f"fw/v1/{device.key}/alarm", device.owed[-1], qos=1)
+            device.owed.pop()
         await asyncio.sleep(REPEAT_S)
         for payload in list(device.waiting.values()):
             await client.publish(f"fw/v1/{device.key}/alarm", payload, qos=1)
