@@ -62,7 +62,12 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
         "live": lambda: live.measure(
             seconds=seconds, connections=connections, rate=rate, warm_up_s=5.0 if size != "least" else 0.5
         ),
-        "latency": lambda: latency.measure(faults=(200, 50, 2)[place]),
+        "latency": lambda: latency.measure(
+            faults=(200, 50, 2)[place],
+            burst=(5_000, 500, 10)[place],
+            burst_s=(60.0, 6.0, 1.0)[place],
+            rate=(10_000, 10_000, 100)[place],
+        ),
         "scale": lambda: scale.measure(sizes=sizes, batches=(10, 5, 1)[place]),
         "figures": lambda: figures.measure(alarms=(1_000_000, 1_000_000, 2_000)[place]),
         "store": lambda: store.measure(stored=stored, appended=appended, paced=paced),

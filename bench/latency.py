@@ -1,7 +1,7 @@
 """How long from a device's publish to a committed alarm, and to an order that somebody has.
 
 Real processes: Mosquitto, ingest, a worker, an embedded PostgreSQL. One fault at a time on machines that are well
-until then, while other machines publish a thousand messages a second.
+until then, while other machines publish a thousand messages a second. Then very many at once (``bench.burst``).
 """
 
 import argparse
@@ -24,6 +24,7 @@ import psycopg
 from mqtt5 import QoS
 from sqlalchemy.orm import Session
 
+from bench import burst as bursting
 from bench.flood import connected
 from kernel import clock, db, events, postgres
 from migrations import run
@@ -53,12 +54,12 @@ class Taken:
     order: list[float] = field(default_factory=list)
 
 
-def measure(*, faults: int = 200) -> dict[str, float]:
-    """Return the percentiles of ``faults`` faults, in milliseconds."""
+def measure(*, faults: int = 200, burst: int = 5_000, burst_s: float = 60.0, rate: int = 10_000) -> dict[str, float]:
+    """Return the percentiles of ``faults`` faults one at a time, then of ``burst`` alarms at once, in milliseconds."""
     with tempfile.TemporaryDirectory(prefix="fixwright-bench-") as name, ExitStack() as parts:
         folder = Path(name)
         url = parts.enter_context(postgres.running(folder))
-        assets = _seed(url, faults + WARM_UP)
+        assets, crying = _seed(url, faults + WARM_UP, burst)
         broker = Mosquitto("persistence false")
         parts.callback(broker.remove)
         broker.start()
@@ -71,19 +72,20 @@ def measure(*, faults: int = 200) -> dict[str, float]:
         }
         parts.enter_context(_process("tests.reliability.ingest_process", environment, says=b"ready\n"))
         parts.enter_context(_process("api.cli", environment, "worker"))
-        parts.enter_context(_background(broker.port, [key for key, _ in assets[faults + WARM_UP :]]))
-        taken = _faults(url, broker.port, assets[: faults + WARM_UP])
+        with _background(broker.port, [key for key, _ in assets[faults + WARM_UP :]]):
+            taken = _faults(url, broker.port, assets[: faults + WARM_UP])
+        at_once = bursting.measure(url, broker.port, crying, alarms=burst, seconds=burst_s, rate=rate)
     return {
         "alarm.p50_ms": _percentile(taken.alarm, 50),
         "alarm.p99_ms": _percentile(taken.alarm, 99),
         "order.p50_ms": _percentile(taken.order, 50),
         "order.p99_ms": _percentile(taken.order, 99),
         "faults": float(len(taken.order)),
-    }
+    } | at_once
 
 
-def _seed(url: str, faults: int) -> list[tuple[str, int]]:
-    """Write a company with technicians on duty and two machines a fault; return (device key, asset id)."""
+def _seed(url: str, faults: int, burst: int) -> tuple[list[tuple[str, int]], list[str]]:
+    """Write technicians on duty and machines; return two a fault as (device key, asset id), and keys for a burst."""
     engine = db.connect(url)
     run.upgrade(engine)
     try:
@@ -99,7 +101,7 @@ def _seed(url: str, faults: int) -> list[tuple[str, int]]:
             kind = factories.asset_type(session, company)
             draft = AlarmTypeDraft("overheat", "Overheating", asset_type_id=kind.id)
             library.add(session, draft, RULE, unit=company.units["company"], actor="system", now=clock.now())
-            return found
+            return found, bursting.seed(session, company, burst)
     finally:
         engine.dispose()
 

@@ -11,8 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import events
-from kernel.models import Delivery
+from kernel.models import Delivery, Event
+from maintenance.orders import alarm_orders
 from maintenance.orders.models import Order
+from rules.events import AlarmAnnounced
 from rules.models import Alarm
 from tests.waiting import until
 
@@ -65,11 +67,15 @@ def every_fault_has_one_order(database: sessionmaker[Session]) -> None:
 
 
 def delays_s(database: sessionmaker[Session], since: datetime) -> list[float]:
-    """Return how long each alarm that was noticed from an instant on waited for its order."""
-    opened = (
-        select(Alarm.detected_at, Order.created_at)
-        .join(Order, Order.alarm_id == Alarm.id)
-        .where(Alarm.detected_at >= since)
+    """Return how long each alarm announced from an instant on waited for its order, a new one or one it joined."""
+    told = (
+        select(Event.at, Delivery.done_at)
+        .join(Delivery, Delivery.event_id == Event.id)
+        .where(
+            Event.kind == AlarmAnnounced.__name__,
+            Event.at >= since,
+            Delivery.subscriber == events.name_of(alarm_orders.on_announced),
+        )
     )
     with database() as session:
-        return [(created - noticed).total_seconds() for noticed, created in session.execute(opened)]
+        return [(done - announced).total_seconds() for announced, done in session.execute(told) if done is not None]

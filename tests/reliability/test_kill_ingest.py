@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
@@ -10,7 +11,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from ingest import crash
 from tests.mosquitto import Mosquitto
 from tests.plant import Plant
-from tests.reliability.conftest import DEVICES, IngestProcess
+from tests.reliability import delivery
+from tests.reliability.conftest import DEVICES, IngestProcess, build_plant
 from tests.reliability.stage import under_load
 from tests.waiting import until
 
@@ -61,19 +63,24 @@ def test_D06_a_crash_at_each_named_step_of_the_path_loses_and_doubles_nothing(
 
 @pytest.mark.torture
 @pytest.mark.parametrize("devices", [1000])
-def test_D01_at_full_length(
+def test_D01_at_full_length(  # noqa: PLR0917 - fixtures
     database: sessionmaker[Session],
     database_url: str,
     broker: Mosquitto,
     ingests: Callable[[str, str], IngestProcess],
+    tmp_path: Path,
     seed: int,
     devices: int,
 ) -> None:
-    from tests.reliability.conftest import build_plant
-
     build_plant(database, machines=devices)
     process = ingests(database_url, broker.url)
     trial = under_load(database, broker, process, devices=devices, every_s=5.0, alarms=0.1, seed=seed, drained_in_s=10)
-    with trial:
-        process.kill()
-        _killed_at_random(process, kills=19, longest_s=20, seed=seed)
+    worker = delivery.WorkerProcess(database_url, tmp_path)
+    worker.start()
+    try:
+        with trial:
+            process.kill()
+            _killed_at_random(process, kills=19, longest_s=20, seed=seed)
+        delivery.every_fault_has_one_order(database)
+    finally:
+        worker.kill()
