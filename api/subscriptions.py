@@ -29,8 +29,11 @@ TABLE: Final[Subscriptions] = {
         Listener(calling.on_announced, many=calling.on_many_announced),
         Listener(acting.on_announced, concerns=acting.concerns),
     ],
-    AlarmRepeated: [alarm_orders.on_repeated],
-    AlarmCleared: [alarm_orders.on_cleared, Listener(acting.on_cleared, concerns=acting.concerns)],
+    AlarmRepeated: [Listener(alarm_orders.on_repeated, many=alarm_orders.on_many_repeated)],
+    AlarmCleared: [
+        Listener(alarm_orders.on_cleared, many=alarm_orders.on_many_cleared),
+        Listener(acting.on_cleared, concerns=acting.concerns),
+    ],
     AlarmReminded: [calling.on_reminded],
     AlarmEscalated: [calling.on_escalated],
     AlarmAssigned: [calling.on_assigned],

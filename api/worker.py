@@ -121,24 +121,22 @@ class Worker:
                 seen = self._round
             try:
                 self._deliver_all(lane)
-                self._well_at = clock.now()
             except SQLAlchemyError as error:
                 log.of(__name__).warning("deliveries pause: the database does not answer", error=type(error).__name__)
                 self._stopping.wait(PAUSE_S)
 
     def _deliver_all(self, lane: Lane) -> None:
-        """Fan out and deliver until nothing is due."""
+        """Fan out and deliver, in turns, until nothing is due."""
+        deliver = courier.deliver_one if lane.is_outward else courier.deliver_many
         while not self._stopping.is_set():
             with db.transaction(self._sessions) as session:
                 taken = events.fan_out(session, self._subscriptions, clock.now())
             if taken:
                 self._nudge()
-            deliver = courier.deliver_one if lane.is_outward else courier.deliver_many
-            delivered = False
-            while not self._stopping.is_set() and deliver(
+            delivered = deliver(
                 self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
-            ):
-                delivered = True
+            )
+            self._well_at = clock.now()
             if not taken and not delivered:
                 return
 

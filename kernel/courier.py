@@ -31,9 +31,9 @@ PATIENT_ATTEMPTS = 30
 """Tries of what fails because somebody else does not answer: some three hours."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 128
 """So many deliveries commit together at most."""
-BITE = 32
+BITE = 64
 """So many events somebody who takes many at once gets at once."""
 LONGEST_S = 0.1
 """After so long none more is begun before the commit: others wait for what these have locked."""

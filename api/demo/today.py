@@ -12,7 +12,7 @@ from decimal import Decimal
 from sqlalchemy.orm import Session
 
 from assets.models import Asset
-from maintenance.orders import desk, requests, timeline
+from maintenance.orders import desk, opening, requests, timeline
 from maintenance.orders.requests import Report
 from maintenance.parts import stock
 from maintenance.parts.models import Part, Place
@@ -102,7 +102,7 @@ def _last(assets: Sequence[Asset], codes: str) -> Asset:
 def _open(session: Session, job: Job, asset: Asset, people: Mapping[str, Account], now: datetime) -> None:
     opened = now - timedelta(minutes=job.opened_min_ago)
     due = None if job.due_after_min is None else opened + timedelta(minutes=job.due_after_min)
-    draft = desk.about(
+    draft = opening.about(
         asset,
         origin="person",
         title=job.title,
@@ -111,7 +111,7 @@ def _open(session: Session, job: Job, asset: Asset, people: Mapping[str, Account
         skill=job.skill,
         due_at=due,
     )
-    order = desk.open_order(session, draft, actor=ACTOR, now=opened)
+    order = opening.open_order(session, draft, actor=ACTOR, now=opened)
     if job.note:
         timeline.comment(session, order, job.note, actor=ACTOR, now=opened)
     if job.who:

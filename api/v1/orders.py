@@ -16,7 +16,7 @@ from kernel import clock, files
 from kernel.errors import Invalid
 from maintenance.dispatch import assign, pool
 from maintenance.dispatch.models import Decision
-from maintenance.orders import authority, desk, lifecycle, timeline, worklist
+from maintenance.orders import authority, desk, lifecycle, opening, timeline, worklist
 from maintenance.orders.models import Entry, Order
 from maintenance.orders.worklist import Wanted
 from people import scope
@@ -277,8 +277,8 @@ def open_order(db: Db, viewer: Opener, body: OrderIn, response: Response) -> Ord
     """Open an order on an asset; dispatch then looks for somebody."""
     asset = scope.find(db, Asset, body.asset_id, viewer, "assets.read")
     scope.require(db, viewer, "orders.create", asset.unit_id)
-    draft = desk.about(asset, origin="person", **body.model_dump(exclude={"asset_id"}))
-    order = desk.open_order(db, draft, actor=viewer.actor, now=clock.now())
+    draft = opening.about(asset, origin="person", **body.model_dump(exclude={"asset_id"}))
+    order = opening.open_order(db, draft, actor=viewer.actor, now=clock.now())
     response.headers["Location"] = f"/api/v1/orders/{order.id}"
     return _whole(db, viewer, order.id, response)
 

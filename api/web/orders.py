@@ -21,7 +21,7 @@ from assets.models import Asset
 from kernel import clock, files, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound, TooLarge, Unsupported
 from maintenance.dispatch import assign, scoring
-from maintenance.orders import authority, desk, dictionary, kinds, lifecycle, timeline, urgency, worklist
+from maintenance.orders import authority, desk, dictionary, kinds, lifecycle, opening, timeline, urgency, worklist
 from maintenance.orders.models import Entry, Order, OrderType
 from people import scope
 from people.scope import Viewer
@@ -243,8 +243,10 @@ def open_order(
     try:
         asset = scope.find(db, Asset, asset_id, viewer, "assets.read")
         scope.require(db, viewer, "orders.create", asset.unit_id)
-        draft = desk.about(asset, origin="person", title=title, description=description, kind=kind, priority=priority)
-        order = desk.open_order(db, draft, actor=viewer.actor, now=clock.now())
+        draft = opening.about(
+            asset, origin="person", title=title, description=description, kind=kind, priority=priority
+        )
+        order = opening.open_order(db, draft, actor=viewer.actor, now=clock.now())
     except Invalid as error:
         db.rollback()
         return _new(request, db, viewer, values, said(request, error), 422)

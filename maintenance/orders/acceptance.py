@@ -14,7 +14,7 @@ from kernel import audit, events, ids
 from kernel.db import Json
 from kernel.errors import Conflict, Gone, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, requests, timeline
+from maintenance.orders import desk, opening, requests, timeline
 from maintenance.orders.events import OrderRated, RequestDecided
 from maintenance.orders.models import Entry, Order, Request
 from people.models import Account, Membership, OrgUnit, Role
@@ -197,7 +197,7 @@ def rate(session: Session, request: Request, stars: int, remark: str, *, now: da
 
 def _follow_up(session: Session, request: Request, order: Order, now: datetime) -> Order:
     """Open the task to call an unhappy customer back, for the nearest manager."""
-    draft = desk.Draft(
+    draft = opening.Draft(
         company_id=order.company_id,
         unit_id=order.unit_id,
         origin="rating",
@@ -210,7 +210,7 @@ def _follow_up(session: Session, request: Request, order: Order, now: datetime) 
         previous_id=order.id,
         estimated_minutes=15,
     )
-    task = desk.open_order(session, draft, actor="system", now=now)
+    task = opening.open_order(session, draft, actor="system", now=now)
     manager = _manager_of(session, order.unit_id)
     if manager is not None:
         desk.give(session, task, manager, "assign", actor="system", now=now, reason="nearest manager")

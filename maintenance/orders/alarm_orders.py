@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session, selectinload
 
 from kernel import audit, events
 from kernel.db import Json
-from maintenance.orders import desk, dictionary, policies, recovery, requests, timeline, urgency, waiting
+from kernel.errors import NotFound
+from maintenance.orders import desk, dictionary, opening, policies, recovery, requests, timeline, urgency, waiting
 from maintenance.orders.code_tables import AlarmCode
-from maintenance.orders.desk import Draft
 from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
-from maintenance.orders.models import Entry, Order, Request
+from maintenance.orders.models import Entry, Order
+from maintenance.orders.opening import Draft
 from maintenance.orders.policy import Chosen, Line
 from maintenance.plans import checklists
 from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
@@ -59,14 +60,17 @@ def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None
 def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], now: datetime) -> None:
     """Do for many alarms, in their order, what ``on_announced`` does for each.
 
-    New faults whose policy asks for an order at once get theirs together. Whatever has a story (an order, a report, a
-    repair not long ago, a delay) is looked at by itself, once the orders before it are opened.
+    New faults whose policy asks for an order at once get theirs together, and alarms of faults that are not repaired
+    yet join their orders together. Whatever has more of a story (a report, a repair, a delay) is looked at by itself,
+    once what comes before it is done.
     """
     alarms = _read(session, [one.alarm_id for one in happenings])
     desk.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
     keys = {alarm.id: fault_key(alarm) for alarm in alarms.values()}
-    plain = _plain(session, list(alarms.values()), now)
+    opened = _open_of(session, keys.values())
+    plain = _plain(session, [alarm for alarm in alarms.values() if keys[alarm.id] not in opened], now)
     together: dict[str, _Asked] = {}
+    joins: list[_Join] = []
     dropped: list[int] = []
     for event in happenings:
         key = keys.get(event.alarm_id)
@@ -77,12 +81,20 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
             else:
                 together[asked.key] = asked
             continue
+        order = opened.get(key or "")
+        if order is not None and event.why in _NEWS and order.finished_at is None:
+            joins.append(_Join(order, alarms[event.alarm_id], 1))
+            continue
         _open_all(session, list(together.values()), now)
+        _join_all(session, joins, now)
+        joins.clear()
         on_announced(session, event, now)
         # These faults have a story now, also for what follows of them.
         plain = {alarm_id: asked for alarm_id, asked in plain.items() if keys[alarm_id] not in {key, *together}}
+        opened.pop(key or "", None)
         together.clear()
     _open_all(session, list(together.values()), now)
+    _join_all(session, joins, now)
     waiting.end_all(session, dropped, "dropped", now)
 
 
@@ -106,14 +118,24 @@ def _read(session: Session, alarm_ids: Collection[int]) -> dict[int, Alarm]:
     return {alarm.id: alarm for alarm in rows}
 
 
+def _open_of(session: Session, keys: Collection[str]) -> dict[str, Order]:
+    """Return the open orders of faults whose subjects are held, locked and read afresh."""
+    rows = session.scalars(
+        select(Order)
+        .where(Order.fault_key.in_(set(keys)), desk.is_open())
+        .order_by(Order.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {order.fault_key: order for order in rows if order.fault_key is not None}
+
+
 def _plain(session: Session, alarms: Sequence[Alarm], now: datetime) -> dict[int, _Asked | None]:
-    """Return those of faults nobody has heard of that ask for an order now, or (None) for nothing; all are held."""
+    """Return, of alarms without an open order, those without any story that ask for one now, or (None) for nothing."""
     keys = {fault_key(alarm) for alarm in alarms}
     if not keys:
         return {}
-    known = set(session.scalars(select(Order.fault_key).where(Order.fault_key.in_(keys), desk.is_open())))
-    known |= set(session.scalars(select(Request.fault_key).where(Request.fault_key.in_(keys), requests.is_waiting())))
-    known |= _repaired_lately_of(session, alarms)
+    known = requests.waiting_among(session, keys) | _repaired_lately_of(session, alarms)
     chosen, meanings = policies.for_alarms(session, alarms), dictionary.meanings(session, alarms)
     found: dict[int, _Asked | None] = {}
     for alarm in alarms:
@@ -154,27 +176,59 @@ def _opened_one(session: Session, alarm: Alarm) -> bool:
 
 def on_repeated(session: Session, event: AlarmRepeated, now: datetime) -> None:
     """Count a fault that its device reported again; it may have no order, and that is well."""
-    alarm = session.get_one(Alarm, event.alarm_id)
-    desk.hold_subject(session, alarm.subject)
-    if not alarm.is_held and (order := desk.open_of_fault(session, fault_key(alarm))) is not None:
-        _join(session, order, alarm, event.times, now)
+    on_many_repeated(session, [event], now)
+
+
+def on_many_repeated(session: Session, happenings: Sequence[AlarmRepeated], now: datetime) -> None:
+    """Count faults that were reported again in their orders, of those that have one."""
+    alarms = _held(session, [one.alarm_id for one in happenings])
+    opened = _open_of(session, [fault_key(alarm) for alarm in alarms.values()])
+    joins = []
+    for event in happenings:
+        alarm = alarms[event.alarm_id]
+        order = opened.get(fault_key(alarm))
+        if order is not None and not alarm.is_held:
+            joins.append(_Join(order, alarm, event.times))
+    _join_all(session, joins, now)
 
 
 def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
     """Note in the fault's order that the signal is back to normal."""
-    alarm = session.get_one(Alarm, event.alarm_id)
-    desk.hold_subject(session, alarm.subject)
-    waiting.end(session, alarm.id, "cleared", now)
-    requests.note_cleared(session, alarm, now)
-    order = desk.open_of_fault(session, fault_key(alarm))
-    if order is None or order.alarm_id != alarm.id:
-        return
-    order.recovered_at = alarm.ended_at or now
-    if order.phase in {"done", "verified"} and order.recovery_verified_at is None:
-        recovery.watch(session, order, alarm.cleared_at or now)
+    on_many_cleared(session, [event], now)
+
+
+def on_many_cleared(session: Session, happenings: Sequence[AlarmCleared], now: datetime) -> None:
+    """Note of many alarms in their orders and reports that the signal is back to normal."""
+    alarms = _held(session, [one.alarm_id for one in happenings])
+    waiting.end_all(session, list(alarms), "cleared", now)
+    keys = {alarm.id: fault_key(alarm) for alarm in alarms.values()}
+    reported = requests.waiting_among(session, keys.values())
+    opened = _open_of(session, keys.values())
+    lines, told = [], []
+    for event in happenings:
+        alarm = alarms[event.alarm_id]
+        if keys[alarm.id] in reported:
+            requests.note_cleared(session, alarm, now)
+        order = opened.get(keys[alarm.id])
+        if order is None or order.alarm_id != alarm.id:
+            continue
+        order.recovered_at = alarm.ended_at or now
+        if order.phase in {"done", "verified"} and order.recovery_verified_at is None:
+            recovery.watch(session, order, alarm.cleared_at or now)
+        lines.append(timeline.Line(order, "alarm", detail={"alarm_id": alarm.id, "what": "cleared"}))
+        told.append(order)
     session.flush()
-    timeline.write(session, order, "alarm", actor="system", now=now, detail={"alarm_id": alarm.id, "what": "cleared"})
-    desk.tell_joined(session, order, "system", now)
+    timeline.write_all(session, lines, actor="system", now=now)
+    desk.tell_all_joined(session, told, "system", now)
+
+
+def _held(session: Session, alarm_ids: Sequence[int]) -> dict[int, Alarm]:
+    """Return alarms whose subjects are held: nobody else opens or joins orders about them."""
+    alarms = _read(session, alarm_ids)
+    if not alarms.keys() >= set(alarm_ids):
+        raise NotFound("There is nothing here, or it is not yours to see.")
+    desk.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
+    return alarms
 
 
 def on_outlasted(session: Session, event: AlarmOutlasted, now: datetime) -> None:
@@ -242,7 +296,7 @@ def _open_all(session: Session, asked: Sequence[_Asked], now: datetime) -> list[
     if not asked:
         return []
     waiting.end_all(session, [one.alarm.id for one in asked], "opened", now)
-    orders = desk.open_all(session, [_draft(one) for one in asked], actor="system", now=now)
+    orders = opening.open_all(session, [_draft(one) for one in asked], actor="system", now=now)
     lines = []
     for one, order in zip(asked, orders, strict=True):
         checklist_id = one.chosen.line.checklist_id or (one.meaning.checklist_id if one.meaning else None)
@@ -286,32 +340,55 @@ def _title(alarm: Alarm, meaning: AlarmCode | None) -> str:
     return f"{alarm.type_key} {meaning.name}" if meaning else (alarm.message or alarm.type_key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """An alarm that is counted in the open order of its fault."""
+
+    order: Order
+    alarm: Alarm
+    times: int
+
+
 def _join(session: Session, order: Order, alarm: Alarm, times: int, now: datetime) -> None:
-    """Count an alarm in the fault's open order; a burst of them stays one line of its timeline."""
-    # What is told of an alarm that is over may come after the next one was announced: the order goes with the newer.
-    is_new = order.alarm_id is None or order.alarm_id < alarm.id
-    if is_new:
-        order.alarm_id, order.recovered_at = alarm.id, None
-    if (priority := urgency.of_severity(alarm.severity)) < order.priority:
-        _raise_priority(session, order, priority, alarm.severity, now)
-    desk.join(session, order, times=times, seen_at=alarm.last_seen_at, actor="system", now=now)
-    last = session.scalars(select(Entry).where(Entry.order_id == order.id).order_by(Entry.id.desc()).limit(1)).first()
-    if last is not None and last.kind == "alarm" and last.detail.get("what") == "again":
-        last.at, last.detail = now, {**last.detail, "alarm_id": alarm.id, "times": last.detail["times"] + times}
-        session.flush()
+    _join_all(session, [_Join(order, alarm, times)], now)
+
+
+def _join_all(session: Session, joins: Sequence[_Join], now: datetime) -> None:
+    """Count alarms in the open orders of their faults; a burst of them stays one line of a timeline."""
+    if not joins:
         return
-    again: Json = {"what": "again", "alarm_id": alarm.id, "times": times}
-    timeline.write(session, order, "alarm", actor="system", now=now, detail=again)
+    last = timeline.last_of(session, {join.order.id for join in joins})
+    joined = []
+    for join in joins:
+        order, alarm = join.order, join.alarm
+        # What is told of an alarm that is over may come after the next one was announced: the newer one counts.
+        if order.alarm_id is None or order.alarm_id < alarm.id:
+            order.alarm_id, order.recovered_at = alarm.id, None
+        if (priority := urgency.of_severity(alarm.severity)) < order.priority:
+            last[order.id] = _raise_priority(session, order, priority, alarm.severity, now)
+        order.occurrences += join.times
+        order.last_seen_at = max(order.last_seen_at or alarm.last_seen_at, alarm.last_seen_at)
+        joined.append((order, order.occurrences))
+        before = last.get(order.id)
+        if before is not None and before.kind == "alarm" and before.detail.get("what") == "again":
+            counted = before.detail["times"] + join.times
+            before.at, before.detail = now, {**before.detail, "alarm_id": alarm.id, "times": counted}
+        else:
+            again: Json = {"what": "again", "alarm_id": alarm.id, "times": join.times}
+            last[order.id] = timeline.line(timeline.Line(order, "alarm", detail=again), actor="system", now=now)
+            session.add(last[order.id])
+    session.flush()
+    desk.tell_counted(session, joined, "system", now)
 
 
-def _raise_priority(session: Session, order: Order, priority: int, severity: str, now: datetime) -> None:
+def _raise_priority(session: Session, order: Order, priority: int, severity: str, now: datetime) -> Entry:
     before = order.priority
     order.priority = priority
     due = urgency.due(priority, order.created_at)
     order.due_at = min(order.due_at or due, due)
     session.flush()
     detail: Json = {"what": "worse", "alarm_id": order.alarm_id, "severity": severity, "priority": priority}
-    timeline.write(session, order, "alarm", actor="system", now=now, detail=detail)
+    entry = timeline.write(session, order, "alarm", actor="system", now=now, detail=detail)
     audit.record(
         session,
         "order.raise_priority",
@@ -330,6 +407,7 @@ def _raise_priority(session: Session, order: Order, priority: int, severity: str
         actor="system",
         unit_id=order.unit_id,
     )
+    return entry
 
 
 def _repaired_lately(session: Session, alarm: Alarm) -> Order | None:

@@ -5,7 +5,7 @@ words, photos and contact move along, in both directions: the order shows the re
 whoever reported is told each decision on the tracking page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ from kernel import audit, events, ids, numbering
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, kinds, lifecycle, timeline, urgency
+from maintenance.orders import desk, kinds, lifecycle, opening, timeline, urgency
 from maintenance.orders.events import RequestDecided, RequestMade
 from maintenance.orders.models import Entry, Order, Request
 from people import scope
@@ -163,7 +163,7 @@ def accept(
         if (known := desk.open_of_fault(session, request.fault_key)) is not None:
             # The alarm got worse and opened its order while a person was reading: one fault, one order (P3).
             return join(session, request, known, actor=actor, now=now)
-    draft = desk.about(
+    draft = opening.about(
         asset,
         origin=request.origin,
         title=title or _first_line(request.what),
@@ -173,7 +173,7 @@ def accept(
         alarm_id=request.alarm_id,
         fault_key=request.fault_key,
     )
-    order = desk.open_order(session, draft, actor=actor, now=now)
+    order = opening.open_order(session, draft, actor=actor, now=now)
     _move_along(session, request, order, "accepted", actor, now)
     return order
 
@@ -350,6 +350,11 @@ def note_cleared(session: Session, alarm: Alarm, now: datetime) -> None:
     request = _waiting_of(session, fault_key(alarm))
     if request is not None and request.alarm_id == alarm.id:
         _note(session, request, {"what": "cleared", "alarm_id": alarm.id}, now)
+
+
+def waiting_among(session: Session, keys: Collection[str]) -> set[str | None]:
+    """Return which of these faults have a report that waits."""
+    return set(session.scalars(select(Request.fault_key).where(Request.fault_key.in_(set(keys)), is_waiting())))
 
 
 def is_waiting() -> ColumnElement[bool]:

@@ -4,11 +4,11 @@ Staff see all of it. A customer sees what is public; nothing internal ever leave
 Moves are stored as data (verb, phases) and put into words where they are shown, in the reader's language.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from kernel import audit, events
@@ -35,8 +35,8 @@ def write(
     file: File | None = None,
 ) -> Entry:
     """Add a line to the timeline of an order or a request; ``detail`` of a public line is public too."""
-    line = Line(on, kind, text=text, detail=detail or {}, is_public=is_public, file=file)
-    return write_all(session, [line], actor=actor, now=now)[0]
+    said = Line(on, kind, text=text, detail=detail or {}, is_public=is_public, file=file)
+    return write_all(session, [said], actor=actor, now=now)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,33 @@ class Line:
 def write_all(session: Session, lines: Sequence[Line], *, actor: str, now: datetime) -> Sequence[Entry]:
     """Add lines that somebody writes at one instant to their timelines, in their order."""
     name = name_of(session, actor)
-    rows = [
-        Entry(
-            order_id=line.on.id if isinstance(line.on, Order) else line.on.order_id,
-            request_id=line.on.id if isinstance(line.on, Request) else None,
-            kind=line.kind,
-            at=now,
-            actor=actor,
-            actor_name=name,
-            text=line.text,
-            detail=line.detail,
-            is_public=line.is_public,
-            file=line.file,
-        )
-        for line in lines
-    ]
+    rows = [line(one, actor=actor, now=now, name=name) for one in lines]
     session.add_all(rows)
     session.flush()
     return rows
+
+
+def line(of: Line, *, actor: str, now: datetime, name: str = "") -> Entry:
+    """Return a line as a row that is yet to be added."""
+    return Entry(
+        order_id=of.on.id if isinstance(of.on, Order) else of.on.order_id,
+        request_id=of.on.id if isinstance(of.on, Request) else None,
+        kind=of.kind,
+        at=now,
+        actor=actor,
+        actor_name=name,
+        text=of.text,
+        detail=of.detail,
+        is_public=of.is_public,
+        file=of.file,
+    )
+
+
+def last_of(session: Session, order_ids: Collection[int]) -> dict[int, Entry]:
+    """Return the last line of each order that has any."""
+    newest = select(func.max(Entry.id)).where(Entry.order_id.in_(order_ids)).group_by(Entry.order_id)
+    found = session.scalars(select(Entry).where(Entry.id.in_(newest)))
+    return {entry.order_id: entry for entry in found if entry.order_id is not None}
 
 
 def name_of(session: Session, actor: str) -> str:

@@ -17,7 +17,7 @@ from kernel import audit
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, timeline, urgency
+from maintenance.orders import desk, opening, timeline, urgency
 from maintenance.orders.models import Entry, Order
 from maintenance.plans import checklists
 from maintenance.plans.models import CheckResult
@@ -159,7 +159,7 @@ def _repair(
     repair = desk.open_of_fault(session, fault_key(order, item["key"]))
     if repair is None:
         asset = order.asset
-        draft = desk.Draft(
+        draft = opening.Draft(
             company_id=order.company_id,
             unit_id=order.unit_id,
             origin="check",
@@ -170,7 +170,7 @@ def _repair(
             asset=asset,
             fault_key=fault_key(order, item["key"]),
         )
-        repair = desk.open_order(session, draft, actor=actor, now=now)
+        repair = opening.open_order(session, draft, actor=actor, now=now)
         _link(session, order, "check_failed", repair, actor, now)
         _link(session, repair, "found_by", order, actor, now)
     elif note:

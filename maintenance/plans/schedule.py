@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from kernel import audit
-from maintenance.orders import desk
+from maintenance.orders import opening
 from maintenance.plans import checklists, recurrence
 from maintenance.plans.models import Occurrence, Plan
 from maintenance.plans.recurrence import Recurrence, Target
@@ -85,7 +85,7 @@ def _make(session: Session, plan: Plan, target: Target, is_wanted: bool, now: da
     occurrence_id = session.scalar(row.on_conflict_do_nothing().returning(Occurrence.id))
     if occurrence_id is None or not is_wanted:
         return 0
-    draft = desk.about(
+    draft = opening.about(
         plan.asset,
         origin="plan",
         title=plan.name,
@@ -99,7 +99,7 @@ def _make(session: Session, plan: Plan, target: Target, is_wanted: bool, now: da
         estimated_minutes=plan.estimated_minutes,
         fault_key=f"plan:{plan.id}/{target.key}",
     )
-    order = desk.open_order(session, draft, actor=ACTOR, now=now)
+    order = opening.open_order(session, draft, actor=ACTOR, now=now)
     if plan.checklist_id is not None:
         checklists.attach(session, order, plan.checklist_id)
     session.get_one(Occurrence, occurrence_id).order_id = order.id

@@ -45,4 +45,4 @@ def test_D02_two_minutes_of_backlog_are_drained_and_every_message_counts_once(
         worker.kill()
     waited = delivery.delays_s(database, back)
     assert len(waited) >= MACHINES // 10, "the backlog held new faults"
-    assert float(np.quantile(waited, 0.95)) <= ORDER_WITHIN_S
+    assert float(np.quantile(waited, 0.95)) <= ORDER_WITHIN_S, np.quantile(waited, (0, 0.1, 0.5, 0.95, 1)).tolist()

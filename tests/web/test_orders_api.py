@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import clock, db
 from maintenance.dispatch import assign
-from maintenance.orders import desk, kinds, worklist
+from maintenance.orders import desk, kinds, opening, worklist
 from maintenance.orders.events import OrderOpened
 from maintenance.orders.models import Order
 from tests import factories
@@ -265,8 +265,8 @@ def test_a_list_of_orders_costs_the_same_number_of_queries_however_long(
         for number in range(10):
             asset = factories.asset(session, company, "mill")
             who = factories.account(session, company, "technician", "mill", username=f"t{number}")
-            order = desk.open_order(
-                session, desk.about(asset, origin="person", title="x"), actor="system", now=clock.now()
+            order = opening.open_order(
+                session, opening.about(asset, origin="person", title="x"), actor="system", now=clock.now()
             )
             desk.give(session, order, who, "assign", actor="system", now=clock.now() - timedelta(hours=1))
     assert [queries(address) for address in addresses] == few

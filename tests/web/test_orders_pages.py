@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import clock, db
 from maintenance.dispatch import assign, pool
-from maintenance.orders import desk, kinds, requests
+from maintenance.orders import desk, kinds, opening, requests
 from maintenance.orders.events import OrderOpened
 from maintenance.orders.models import Entry, Order
 from maintenance.orders.requests import Report
@@ -38,11 +38,11 @@ def order_id(database: sessionmaker[Session], company: Company) -> int:
     with db.transaction(database) as session:
         asset = factories.asset(session, company, "harbour")
         alarm = factories.alarm(session, asset)
-        draft = desk.about(
+        draft = opening.about(
             asset, origin="alarm", title="Overheat", title_zh="过热", priority=1, alarm_id=alarm.id,
             fault_key=f"{alarm.subject}/{alarm.type_key}",
         )  # fmt: skip
-        return desk.open_order(session, draft, actor="system", now=clock.now()).id
+        return opening.open_order(session, draft, actor="system", now=clock.now()).id
 
 
 def dispatched(database: sessionmaker[Session], order_id: int) -> None:

@@ -10,7 +10,7 @@ from kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from kernel.models import Event
 from maintenance.dispatch import assign, crowd, pool
 from maintenance.dispatch.models import Decision
-from maintenance.orders import desk
+from maintenance.orders import desk, opening
 from maintenance.orders.events import OrderOpened
 from maintenance.orders.models import Entry, Order
 from people.models import Account
@@ -26,8 +26,8 @@ def made(session: Session) -> World:
 
 
 def opened(session: Session, made: World, **more: object) -> Order:
-    draft = desk.about(made.asset, origin="person", title="Runs hot", **more)
-    return desk.open_order(session, draft, actor="system", now=NOW)
+    draft = opening.about(made.asset, origin="person", title="Runs hot", **more)
+    return opening.open_order(session, draft, actor="system", now=NOW)
 
 
 def dispatched(session: Session, order: Order) -> Decision | None:

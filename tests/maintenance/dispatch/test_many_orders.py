@@ -12,7 +12,7 @@ from kernel import db
 from kernel.models import AuditEntry, Event
 from maintenance.dispatch import assign
 from maintenance.dispatch.models import Decision
-from maintenance.orders import desk, kinds
+from maintenance.orders import desk, kinds, opening
 from maintenance.orders.events import OrderOpened
 from maintenance.orders.models import Assignment, Entry, Order
 from people.models import AccountSkill, Skill, Team, TeamMember
@@ -50,14 +50,14 @@ def crowd(session: Session, chance: random.Random) -> list[int]:
     opened = []
     for number in range(25):
         asset = factories.asset(session, made.company, chance.choice(("mill", "quarry", "harbour")))
-        draft = desk.about(
+        draft = opening.about(
             asset, origin="person", title=f"Job {number}", priority=chance.randint(1, 4),
             skill=chance.choice(SKILLS), estimated_minutes=chance.choice((30, 60, 240)),
             kind=chance.choice(("corrective", "corrective", "corrective", "inspection")),
             team_id=team.id if chance.random() < 0.2 else None,
             planned_at=NOW + timedelta(hours=chance.randrange(4)) if chance.random() < 0.2 else None,
         )  # fmt: skip
-        order = desk.open_order(session, draft, actor="system", now=NOW)
+        order = opening.open_order(session, draft, actor="system", now=NOW)
         if chance.random() < 0.1:
             order.refused_by = [made.technician.id, 10**6, 10**6 + 1]
         if chance.random() < 0.1:

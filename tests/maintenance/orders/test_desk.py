@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from kernel import audit, db
 from kernel.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from kernel.models import Event
-from maintenance.orders import desk, kinds, lifecycle, timeline
+from maintenance.orders import desk, kinds, lifecycle, opening, timeline
 from maintenance.orders.models import Assignment, Entry, Order
 from people.scope import Viewer
 from rules.events import AlarmAnnounced
@@ -37,8 +37,8 @@ def later(minutes: int) -> dict[str, object]:
 
 
 def opened(session: Session, made: World, **more: object) -> Order:
-    draft = desk.about(made.asset, origin="person", title="Runs hot", **more)
-    return desk.open_order(session, draft, actor="system", now=NOW)
+    draft = opening.about(made.asset, origin="person", title="Runs hot", **more)
+    return opening.open_order(session, draft, actor="system", now=NOW)
 
 
 def given(session: Session, made: World) -> Order:
@@ -89,9 +89,9 @@ def test_a_draft_that_says_nothing_is_refused(
     session: Session, made: World, title: str, priority: int, field: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        desk.open_order(
+        opening.open_order(
             session,
-            desk.about(made.asset, origin="person", title=title, priority=priority),
+            opening.about(made.asset, origin="person", title=title, priority=priority),
             actor="system",
             now=NOW,
         )

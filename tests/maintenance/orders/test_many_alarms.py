@@ -1,6 +1,7 @@
 """What is done for many alarms at once is what would be done for each: the same orders, reports, waits and lines."""
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from maintenance.orders.models import Entry, Order, Request
 from maintenance.orders.policies import Table
 from maintenance.orders.policy import Line
 from maintenance.orders.policy_tables import OrderWait
-from rules.events import AlarmAnnounced
+from rules.events import AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm
 from tests import factories
 from tests.factories import NOW
@@ -97,19 +98,36 @@ def state_of(session: Session) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.parametrize("seed", range(12))
+def other_news(session: Session, told: Sequence[AlarmAnnounced], chance: random.Random) -> list[tuple[Any, ...]]:
+    """Return what is said of those alarms later: some again, some that they are over, some twice."""
+    ids = sorted({one.alarm_id for one in told})
+    repeated = [AlarmRepeated(chance.choice(ids), chance.randint(1, 3)) for _ in range(12)]
+    cleared = [AlarmCleared(chance.choice(ids)) for _ in range(12)]
+    for alarm in session.scalars(select(Alarm).where(Alarm.id.in_({one.alarm_id for one in cleared}))):
+        alarm.ended_at = alarm.cleared_at = LATER
+    return [
+        (alarm_orders.on_many_announced, alarm_orders.on_announced, told),
+        (alarm_orders.on_many_repeated, alarm_orders.on_repeated, repeated),
+        (alarm_orders.on_many_cleared, alarm_orders.on_cleared, cleared),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(16))
 def test_P3_many_alarms_at_once_are_what_they_are_one_after_the_other(
     database: sessionmaker[Session], seed: int
 ) -> None:
+    chance = random.Random(seed)
     with db.transaction(database) as session:
-        told = history(session, random.Random(seed))
+        news = other_news(session, history(session, chance), chance)
     found = []
-    for many in (False, True):
+    for is_many in (False, True):
         with database() as session:
-            for bite in [told] if many else [[one] for one in told]:
-                (alarm_orders.on_many_announced if many else alarm_orders.on_announced)(
-                    session, bite if many else bite[0], LATER
-                )
+            for many, one, told in news:
+                if is_many:
+                    many(session, told, LATER)
+                else:
+                    for event in told:
+                        one(session, event, LATER)
             found.append(state_of(session))
             session.rollback()
     assert found[0]["orders"], "something was opened"

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from kernel import ids
 from kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from kernel.models import Event
-from maintenance.orders import desk, kinds, requests, timeline
+from maintenance.orders import kinds, opening, requests, timeline
 from maintenance.orders.models import Entry, Order, Request
 from maintenance.orders.requests import Made, Report
 from tests import factories
@@ -60,7 +60,7 @@ def test_a_company_may_have_every_report_wait_or_none(session: Session, made: Wo
 
 
 def test_a_planned_inspection_does_not_make_a_report_wait(session: Session, made: World) -> None:
-    desk.open_order(session, desk.about(made.asset, origin="plan", title="Weekly"), actor="system", now=NOW)
+    opening.open_order(session, opening.about(made.asset, origin="plan", title="Weekly"), actor="system", now=NOW)
     assert reported(session, made).request.state == "accepted"
 
 
