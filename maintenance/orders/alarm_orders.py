@@ -17,13 +17,24 @@ from typing import Final
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
-from kernel import audit, events
 from kernel.db import Json
 from kernel.errors import NotFound
-from maintenance.orders import desk, dictionary, opening, policies, recovery, requests, timeline, urgency, waiting
+from maintenance.orders import (
+    desk,
+    dictionary,
+    joining,
+    opening,
+    policies,
+    recovery,
+    requests,
+    timeline,
+    urgency,
+    waiting,
+)
 from maintenance.orders.code_tables import AlarmCode
-from maintenance.orders.events import AlarmOutlasted, OrderPriorityRaised
-from maintenance.orders.models import Entry, Order
+from maintenance.orders.events import AlarmOutlasted
+from maintenance.orders.joining import Join
+from maintenance.orders.models import Order
 from maintenance.orders.opening import Draft
 from maintenance.orders.policy import Chosen, Line
 from maintenance.plans import checklists
@@ -50,9 +61,9 @@ def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None
             _answer(session, alarm, alarm.detected_at if event.why in _NEWS else now, now)
         return
     if event.why in _NEWS or order.alarm_id != alarm.id:
-        _join(session, order, alarm, 1, now)
+        joining.count(session, [Join(order, alarm, 1)], now)
     elif (priority := urgency.of_severity(alarm.severity)) < order.priority:
-        _raise_priority(session, order, priority, alarm.severity, now)
+        joining.raise_priority(session, order, priority, alarm.severity, now)
     if order.phase == "done" and is_after_repair and event.why in _NEWS:
         desk.move(session, order, "reopen", actor="system", now=now)
 
@@ -70,7 +81,7 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
     opened = _open_of(session, keys.values())
     plain = _plain(session, [alarm for alarm in alarms.values() if keys[alarm.id] not in opened], now)
     together: dict[str, _Asked] = {}
-    joins: list[_Join] = []
+    joins: list[Join] = []
     dropped: list[int] = []
     for event in happenings:
         key = keys.get(event.alarm_id)
@@ -83,10 +94,10 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
             continue
         order = opened.get(key or "")
         if order is not None and event.why in _NEWS and order.finished_at is None:
-            joins.append(_Join(order, alarms[event.alarm_id], 1))
+            joins.append(Join(order, alarms[event.alarm_id], 1))
             continue
         _open_all(session, list(together.values()), now)
-        _join_all(session, joins, now)
+        joining.count(session, joins, now)
         joins.clear()
         on_announced(session, event, now)
         # These faults have a story now, also for what follows of them.
@@ -94,7 +105,7 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
         opened.pop(key or "", None)
         together.clear()
     _open_all(session, list(together.values()), now)
-    _join_all(session, joins, now)
+    joining.count(session, joins, now)
     waiting.end_all(session, dropped, "dropped", now)
 
 
@@ -188,8 +199,8 @@ def on_many_repeated(session: Session, happenings: Sequence[AlarmRepeated], now:
         alarm = alarms[event.alarm_id]
         order = opened.get(fault_key(alarm))
         if order is not None and not alarm.is_held:
-            joins.append(_Join(order, alarm, event.times))
-    _join_all(session, joins, now)
+            joins.append(Join(order, alarm, event.times))
+    joining.count(session, joins, now)
 
 
 def on_cleared(session: Session, event: AlarmCleared, now: datetime) -> None:
@@ -338,76 +349,6 @@ def _title(alarm: Alarm, meaning: AlarmCode | None) -> str:
     if alarm.alarm_type is not None:
         return alarm.alarm_type.name
     return f"{alarm.type_key} {meaning.name}" if meaning else (alarm.message or alarm.type_key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Join:
-    """An alarm that is counted in the open order of its fault."""
-
-    order: Order
-    alarm: Alarm
-    times: int
-
-
-def _join(session: Session, order: Order, alarm: Alarm, times: int, now: datetime) -> None:
-    _join_all(session, [_Join(order, alarm, times)], now)
-
-
-def _join_all(session: Session, joins: Sequence[_Join], now: datetime) -> None:
-    """Count alarms in the open orders of their faults; a burst of them stays one line of a timeline."""
-    if not joins:
-        return
-    last = timeline.last_of(session, {join.order.id for join in joins})
-    joined = []
-    for join in joins:
-        order, alarm = join.order, join.alarm
-        # What is told of an alarm that is over may come after the next one was announced: the newer one counts.
-        if order.alarm_id is None or order.alarm_id < alarm.id:
-            order.alarm_id, order.recovered_at = alarm.id, None
-        if (priority := urgency.of_severity(alarm.severity)) < order.priority:
-            last[order.id] = _raise_priority(session, order, priority, alarm.severity, now)
-        order.occurrences += join.times
-        order.last_seen_at = max(order.last_seen_at or alarm.last_seen_at, alarm.last_seen_at)
-        joined.append((order, order.occurrences))
-        before = last.get(order.id)
-        if before is not None and before.kind == "alarm" and before.detail.get("what") == "again":
-            counted = before.detail["times"] + join.times
-            before.at, before.detail = now, {**before.detail, "alarm_id": alarm.id, "times": counted}
-        else:
-            again: Json = {"what": "again", "alarm_id": alarm.id, "times": join.times}
-            last[order.id] = timeline.line(timeline.Line(order, "alarm", detail=again), actor="system", now=now)
-            session.add(last[order.id])
-    session.flush()
-    desk.tell_counted(session, joined, "system", now)
-
-
-def _raise_priority(session: Session, order: Order, priority: int, severity: str, now: datetime) -> Entry:
-    before = order.priority
-    order.priority = priority
-    due = urgency.due(priority, order.created_at)
-    order.due_at = min(order.due_at or due, due)
-    session.flush()
-    detail: Json = {"what": "worse", "alarm_id": order.alarm_id, "severity": severity, "priority": priority}
-    entry = timeline.write(session, order, "alarm", actor="system", now=now, detail=detail)
-    audit.record(
-        session,
-        "order.raise_priority",
-        subject=f"order:{order.id}",
-        actor="system",
-        at=now,
-        before={"priority": before},
-        after={"priority": priority},
-        company_id=order.company_id,
-    )
-    events.emit(
-        session,
-        OrderPriorityRaised(order.id, before, priority),
-        subject=f"order:{order.id}",
-        at=now,
-        actor="system",
-        unit_id=order.unit_id,
-    )
-    return entry
 
 
 def _repaired_lately(session: Session, alarm: Alarm) -> Order | None:
