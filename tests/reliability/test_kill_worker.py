@@ -17,13 +17,14 @@ from tests import factories
 from tests.reliability.delivery import WorkerProcess
 from tests.waiting import until
 
-FAULTS = 60
+FAULTS_A_KILL = 100
+"""So many that each kill finds the worker at work: it delivers a hundred and more at once."""
 
 
-def _raise_faults(database: sessionmaker[Session]) -> None:
+def _raise_faults(database: sessionmaker[Session], faults: int) -> None:
     with db.transaction(database) as session:
         company = factories.company(session)
-        found = [factories.asset(session, company, "harbour") for _ in range(FAULTS)]
+        found = [factories.asset(session, company, "harbour") for _ in range(faults)]
         now = clock.now()
         seen = []
         for asset in found:
@@ -39,12 +40,12 @@ def _delivered(database: sessionmaker[Session]) -> int:
         return session.scalar(select(func.count()).select_from(Delivery).where(Delivery.state == "done")) or 0
 
 
-def _judge(database: sessionmaker[Session]) -> None:
+def _judge(database: sessionmaker[Session], faults: int) -> None:
     with database() as session:
         per_fault = session.execute(select(Order.fault_key, func.count()).group_by(Order.fault_key)).all()
-        assert len(per_fault) == FAULTS
+        assert len(per_fault) == faults
         assert {count for _, count in per_fault} == {1}
-        assert session.scalar(select(func.count()).select_from(Event).where(Event.kind == "OrderOpened")) == FAULTS
+        assert session.scalar(select(func.count()).select_from(Event).where(Event.kind == "OrderOpened")) == faults
         assert session.scalars(select(Delivery.state).distinct()).all() == ["done"]
 
 
@@ -52,7 +53,7 @@ def _judge(database: sessionmaker[Session]) -> None:
 def test_D05_kills_of_the_worker_while_it_delivers_double_no_effect_and_leave_nothing_behind(
     database: sessionmaker[Session], database_url: str, tmp_path: Path, seed: int, kills: int
 ) -> None:
-    _raise_faults(database)
+    _raise_faults(database, FAULTS_A_KILL * kills)
     chance = random.Random(seed)
     worker = WorkerProcess(database_url, tmp_path)
     try:
@@ -76,4 +77,4 @@ def test_D05_kills_of_the_worker_while_it_delivers_double_no_effect_and_leave_no
         until(is_idle, timeout_s=120, what="everything is delivered")
     finally:
         worker.kill()
-    _judge(database)
+    _judge(database, FAULTS_A_KILL * kills)
