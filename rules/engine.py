@@ -23,7 +23,8 @@ from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Mask, Tabl
 from rules.compiled import Compiled
 from rules.conditions import AlarmDefinition
 from rules.context import NOWHERE, Context
-from rules.histories import History, Reach, Recall, Wanted
+from rules.histories import Recall
+from rules.lookback import Lookback
 from rules.machine import Machine, count_steady, more_extreme
 from rules.outcome import (
     LONG_AGO,
@@ -38,7 +39,6 @@ from rules.outcome import (
     State,
     Transition,
 )
-from rules.said import number_of
 
 KEEP_SETTLED_MS = 24 * 3_600_000
 """How long (server time) the state of an instance that became idle is kept, to recognise messages delivered again."""
@@ -53,15 +53,10 @@ class Engine:
     """
 
     def __init__(self, recall: Recall = histories.nothing, *, is_past: bool = False) -> None:
-        self._recall = recall
         self._is_past = is_past
         self._awake_ms = LONG_AGO
-        # Of the instances that look back, by slot: the series of each metric and how far back it is looked at.
-        self._backs: dict[int, list[tuple[int, Reach]]] = {}
-        self._lookers: dict[int, set[int]] = {}
-        self._reaches: dict[int, Reach] = {}
-        self._pasts: dict[int, History] = {}
         self._columns = Columns()
+        self._lookback = Lookback(recall, self._columns)
         self._slots: dict[int, int] = {}
         self._compiled: dict[int, Compiled] = {}
         self._states: dict[int, State] = {}
@@ -106,7 +101,7 @@ class Engine:
         gone = np.array(replaced, np.intp)
         slots = self._columns.exchange(gone, instances.id, *tables, is_stepped=is_stepped).tolist()
         self._drop(replaced)
-        self._look_back(instances, plans, slots)
+        self._lookback.install(instances, plans, slots)
         timed = np.array([plan.is_timed for plan in plans], np.bool_)[instances.which]
         if timed.any():
             # Time alone can begin something, so the next tick finds out when.
@@ -194,9 +189,9 @@ class Engine:
             raise ValueError("series, ts_ms and value differ in length")
         rows = sifting.admit(self._columns, series, ts_ms, value, text)
         concerned = sifting.concerned(self._columns, rows)
-        again = self._note_late(rows.late_rows, series, ts_ms, value, text)
+        again = self._lookback.note_late(rows.late_rows, series, ts_ms, value, text)
         stepped = np.union1d(concerned.stepped, again) if len(again) else concerned.stepped
-        self._remember(stepped, rows)
+        self._lookback.remember(stepped, rows)
         transitions, updates = self._step(rows, stepped, now_ms, text, again=set(again.tolist()))
         self._count(rows, concerned.steady, now_ms, transitions, updates)
         newest = rows.newest(self._columns, text, now_ms)
@@ -218,7 +213,7 @@ class Engine:
         instances = self._columns.instances
         due = np.flatnonzero(instances["wake_ms"] <= now_ms)
         due = due[np.argsort(instances["wake_ms"][due], kind="stable")]
-        self._remember(due)
+        self._lookback.remember(due)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
         for slot, machine in self._machines(due):
@@ -244,7 +239,7 @@ class Engine:
     def revisit(self, ids: Iterable[int], now_ms: int) -> Outcome:
         """Evaluate instances on the values held, because their rule was saved (A9, A21); unknown ids are ignored."""
         slots = np.array([self._slots[number] for number in ids if number in self._slots], np.intp)
-        self._remember(slots)
+        self._lookback.remember(slots)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
         for slot, machine in self._machines(slots):
@@ -263,7 +258,7 @@ class Engine:
         if instance_id not in self._slots:
             raise errors.NotFound("there is no such rule on this asset")
         chosen = np.array([self._slots[instance_id]], np.intp)
-        self._remember(chosen)
+        self._lookback.remember(chosen)
         [(slot, machine)] = self._machines(chosen)
         if not machine.is_open:
             raise errors.Conflict("the alarm is not active")
@@ -276,7 +271,7 @@ class Engine:
             return None
         slot = self._slots[instance_id]
         chosen = np.array([slot], np.intp)
-        self._remember(chosen)
+        self._lookback.remember(chosen)
         [(_, machine)] = self._machines(chosen)
         clock_ms = max(int(machine.values.event_clock(now_ms)), machine.at_ms)
         while machine.run_next(clock_ms):
@@ -364,9 +359,7 @@ class Engine:
             found[row] |= ts_ms[row] <= until_ms[owner]
             heard.update([row] if self._compiled[owner].hears_silence else ())
         found[sorted(heard)] = False
-        for number in np.unique(series[found]).tolist():
-            # What windows hold of it is read anew.
-            self._pasts.pop(number, None)
+        self._lookback.read_anew(np.unique(series[found]).tolist())
         return found
 
     def evaluated_until(self, instance_id: int) -> int | None:
@@ -395,7 +388,7 @@ class Engine:
             raise errors.Stale("the rules have moved on since this was evaluated")
         if outcome.held is not None:
             self._columns.hold(outcome.held)
-            self._forget_past(outcome.held)
+            self._lookback.forget(outcome.held)
         self._apply(outcome.instance_updates)
         self._version += 1
 
@@ -479,7 +472,7 @@ class Engine:
                 for place, one in enumerate(columns[0]):
                     if (said := self._columns.text_of(one, columns[1][place])) is not None:
                         columns[2][place] = said
-            past = [self._pasts.get(one) for one, _ in self._backs.get(slot, ())]
+            past = self._lookback.pasts(slot)
             yield slot, Machine(number, self._compiled[slot], columns, at_ms, state, past=past, awake_ms=self._awake_ms)
             begin = end
 
@@ -493,63 +486,6 @@ class Engine:
             wake_ms=machine.wake_ms(),
             truths=tuple(machine.values.truths[: plan.create_leaves]) if plan.is_plain else (),
         )
-
-    # The past --------------------------------------------------------------------------------------------------
-
-    def _look_back(self, instances: Instances, plans: list[Compiled], slots: list[int]) -> None:
-        """Take note of what new instances look back at."""
-        if not any(plan.looks_back for plan in plans):
-            return
-        counts = np.array([len(plan.metrics) for plan in plans], np.int64)[instances.which]
-        ends = np.cumsum(counts).tolist()
-        for slot, which, end in zip(slots, instances.which.tolist(), ends, strict=True):
-            plan = plans[which]
-            if plan.looks_back:
-                series = instances.series[end - len(plan.metrics) : end].tolist()
-                self._backs[slot] = [*zip(series, plan.reach, strict=True)]
-                for number, reach in self._backs[slot]:
-                    self._lookers.setdefault(number, set()).update({slot} if reach else ())
-                    if reach | self._reaches.get(number, Reach()) != self._reaches.get(number):
-                        self._reaches[number] = reach | self._reaches.get(number, Reach())
-                        self._pasts.pop(number, None)
-
-    def _remember(self, slots: Ints, rows: sifting.Rows | None = None) -> None:
-        """Have the past recalled that some instances look back at and that is not known yet."""
-        if not self._backs:
-            return
-        looked_at = {number for slot in slots.tolist() for number, reach in self._backs.get(slot, ()) if reach}
-        missing = sorted(number for number in looked_at if number >= 0 and number not in self._pasts)
-        if not missing:
-            return
-        held_ms = self._columns.series.held_ms[self._columns.slots_of(np.array(missing, np.int64))]
-        since: dict[int, int] = dict(zip(missing, held_ms.tolist(), strict=True))
-        if rows is not None:
-            series, oldest_ms = self._columns.series.id[rows.slot[rows.first]], rows.ts_ms[rows.first]
-            for number, first in zip(series.tolist(), oldest_ms.tolist(), strict=True):
-                if number in since and (since[number] == LONG_AGO or first < since[number]):
-                    since[number] = first
-        wanted = {number: Wanted(self._reaches[number], at) for number, at in since.items() if at != LONG_AGO}
-        found = self._recall(wanted) if wanted else {}
-        self._pasts.update({number: found.get(number, History()) for number in missing})
-
-    def _note_late(self, rows: Ints, series: Int64s, ts_ms: Int64s, value: Floats, text: sifting.Texts) -> Ints:
-        """Let what came late count in windows; return the instances that look back at it."""
-        touched: set[int] = set()
-        for row in rows.tolist() if self._lookers else ():
-            number = int(series[row])
-            touched |= self._lookers.get(number, set())
-            past = self._pasts.get(number)
-            if past is not None:
-                said = None if text is None else text[row]
-                read = float(value[row]) if said is None or not np.isnan(value[row]) else number_of(said)
-                past.note(int(ts_ms[row]), np.nan if read is None else read)
-        return np.array(sorted(touched), np.intp)
-
-    def _forget_past(self, held: HeldColumns) -> None:
-        if self._pasts:
-            for number, ts_ms in zip(held.series.tolist(), held.ts_ms.tolist(), strict=True):
-                if (past := self._pasts.get(number)) is not None:
-                    past.forget(ts_ms, self._reaches[number])
 
     def _outcome(
         self,
@@ -592,8 +528,7 @@ class Engine:
         for slot in slots:
             del self._compiled[slot]
             self._states.pop(slot, None)
-            for number, _ in self._backs.pop(slot, ()):
-                self._lookers[number].discard(slot)
+            self._lookback.remove(slot)
 
     def _take_up(self, states: list[State]) -> None:
         """Go on from states of installed instances, on what their series hold."""
