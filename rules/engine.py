@@ -1,7 +1,7 @@
 """The rule engine: whole batches of samples in, transitions and states out, for whoever stores them.
 
 Pure: no clock, no database. Most machines are well, so a batch is compared as columns (``rules.sifting``) and only the
-few instances it concerns are stepped one by one (``rules.machine``).
+few instances it concerns (``rules.installed``) are stepped one by one (``rules.machine``).
 
 Nothing an ``evaluate``, ``tick``, ``revisit`` or ``clear_by_hand`` finds holds until its outcome is committed: the
 caller writes the outcome in one transaction, and commits it here once that transaction is through. An outcome that is
@@ -10,22 +10,19 @@ same transitions and running states; a deadband that has aged out unseen may be 
 """
 
 import dataclasses
-import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from kernel import errors
-from rules import compiled, histories, sifting
-from rules.columns import LEAF, WATCH, Columns, Floats, Int64s, Ints, Mask, Table, expand
-from rules.compiled import Compiled
-from rules.conditions import AlarmDefinition
-from rules.context import NOWHERE, Context
+from rules import belated, histories, sifting
+from rules.columns import Columns, Floats, Int64s, Ints, Mask
 from rules.histories import Recall
+from rules.installed import Installed
 from rules.lookback import Lookback
-from rules.machine import Machine, count_steady, more_extreme
+from rules.machine import count_steady, more_extreme
 from rules.outcome import (
     LONG_AGO,
     NEVER,
@@ -40,9 +37,6 @@ from rules.outcome import (
     Transition,
 )
 
-KEEP_SETTLED_MS = 24 * 3_600_000
-"""How long (server time) the state of an instance that became idle is kept, to recognise messages delivered again."""
-
 
 class Engine:
     """All rule instances of one worker. Not safe for several threads at once.
@@ -54,19 +48,13 @@ class Engine:
 
     def __init__(self, recall: Recall = histories.nothing, *, is_past: bool = False) -> None:
         self._is_past = is_past
-        self._awake_ms = LONG_AGO
         self._columns = Columns()
         self._lookback = Lookback(recall, self._columns)
-        self._slots: dict[int, int] = {}
-        self._compiled: dict[int, Compiled] = {}
-        self._states: dict[int, State] = {}
-        self._known: weakref.WeakValueDictionary[tuple[int, Context], Compiled] = weakref.WeakValueDictionary()
+        self._installed = Installed(self._columns, self._lookback)
         self._version = 0
-        # No timer is due and no state kept long enough before this; so a tick in which nothing is looks at nothing.
-        self._next_ms = NEVER
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._installed.slots)
 
     # What is watched -------------------------------------------------------------------------------------------
 
@@ -89,35 +77,12 @@ class Engine:
         Raises:
             ValueError: an id comes twice; nothing was changed.
         """
-        ids = instances.id.tolist()
-        if len(set(ids)) != len(ids):
-            raise ValueError("an instance id comes twice")
-        contexts = instances.contexts or [NOWHERE] * len(instances.definitions)
-        plans = [self._compile(*one) for one in zip(instances.definitions, contexts, strict=True)]
-        replaced = [self._slots[number] for number in ids if number in self._slots] if self._slots else []
-        carried = [self._states[slot] for slot in replaced if slot in self._states]
-        tables = (*_watch_table(instances, plans), *_leaf_table(plans, instances.which))
-        is_stepped = np.array([not plan.is_plain for plan in plans], np.bool_)[instances.which]
-        gone = np.array(replaced, np.intp)
-        slots = self._columns.exchange(gone, instances.id, *tables, is_stepped=is_stepped).tolist()
-        self._drop(replaced)
-        self._lookback.install(instances, plans, slots)
-        timed = np.array([plan.is_timed for plan in plans], np.bool_)[instances.which]
-        if timed.any():
-            # Time alone can begin something, so the next tick finds out when.
-            self._columns.instances["wake_ms"][np.array(slots, np.intp)[timed]] = LONG_AGO
-            self._next_ms = LONG_AGO
-        self._slots.update(zip(ids, slots, strict=True))
-        self._compiled.update(zip(slots, map(plans.__getitem__, instances.which.tolist()), strict=True))
-        self._take_up(carried)
+        self._installed.install(instances)
         self._version += 1
 
     def remove(self, ids: Iterable[int]) -> None:
         """Forget instances and their states; unknown ids are ignored. What is stored of them is the caller's."""
-        slots = [self._slots.pop(number) for number in ids if number in self._slots]
-        if slots:
-            self._drop(slots)
-            self._columns.remove(np.array(slots, np.intp))
+        if self._installed.remove(ids):
             self._version += 1
 
     def restore(self, states: Iterable[State]) -> list[int]:
@@ -127,15 +92,15 @@ class Engine:
         at the next ``tick``, which belongs before the first batch (A19).
         """
         stored = list(states)
-        found = [state for state in stored if state.instance in self._slots]
+        found = [state for state in stored if state.instance in self._installed.slots]
         self._columns.restore(HeldColumns.of(held for state in found for held in state.held))
-        self._take_up(found)
+        self._installed.take_up(found)
         self._version += 1
-        return [state.instance for state in stored if state.instance not in self._slots]
+        return [state.instance for state in stored if state.instance not in self._installed.slots]
 
     def listen_since(self, server_ms: int) -> None:
         """Count silence only from an instant on: until then we were down, or still read what had waited (A12)."""
-        self._awake_ms = max(self._awake_ms, server_ms)
+        self._installed.awake_ms = max(self._installed.awake_ms, server_ms)
 
     def held(self) -> HeldColumns:
         """Return the newest evaluated sample of every series, for ``hold`` at the next start or at another worker."""
@@ -166,8 +131,8 @@ class Engine:
 
     def state_of(self, instance_id: int) -> State | None:
         """Return what is remembered of an instance, None when it is at rest or unknown."""
-        slot = self._slots.get(instance_id)
-        return None if slot is None else self._states.get(slot)
+        slot = self._installed.slots.get(instance_id)
+        return None if slot is None else self._installed.states.get(slot)
 
     # What happens ----------------------------------------------------------------------------------------------
 
@@ -208,7 +173,7 @@ class Engine:
 
     def tick(self, now_ms: int) -> Outcome:
         """Run the timers that are due, in order, each once; and let go of states kept long enough."""
-        if now_ms < self._next_ms:
+        if now_ms < self._installed.next_ms:
             return self._outcome([], [])
         instances = self._columns.instances
         due = np.flatnonzero(instances["wake_ms"] <= now_ms)
@@ -216,15 +181,15 @@ class Engine:
         self._lookback.remember(due)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
-        for slot, machine in self._machines(due):
+        for slot, machine in self._installed.machines(due):
             # Time that decides nothing leaves no trace: a sample that is still under way may be older than it.
-            update = InstanceUpdate(slot, self._states.get(slot), is_steady=False, wake_ms=NEVER, truths=None)
+            update = InstanceUpdate(slot, self._installed.states.get(slot), is_steady=False, wake_ms=NEVER, truths=None)
             told = 0
             until_ms = machine.values.event_clock(now_ms)
             while machine.run_next(until_ms):
                 if len(machine.transitions) > told:
                     told = len(machine.transitions)
-                    update = self._update(slot, machine, now_ms)
+                    update = self._installed.update(slot, machine, now_ms)
             transitions.extend(machine.transitions)
             updates.append(dataclasses.replace(update, wake_ms=machine.wake_ms()))
         updates.extend(
@@ -233,19 +198,19 @@ class Engine:
         )
         if not updates:
             ends = (instances[word].min(initial=NEVER) for word in ("wake_ms", "drop_ms"))
-            self._next_ms = int(min(ends))
+            self._installed.next_ms = int(min(ends))
         return self._outcome(transitions, updates)
 
     def revisit(self, ids: Iterable[int], now_ms: int) -> Outcome:
         """Evaluate instances on the values held, because their rule was saved (A9, A21); unknown ids are ignored."""
-        slots = np.array([self._slots[number] for number in ids if number in self._slots], np.intp)
+        slots = np.array([self._installed.slots[number] for number in ids if number in self._installed.slots], np.intp)
         self._lookback.remember(slots)
         transitions: list[Transition] = []
         updates: list[InstanceUpdate] = []
-        for slot, machine in self._machines(slots):
+        for slot, machine in self._installed.machines(slots):
             machine.revisit(now_ms)
             transitions.extend(machine.transitions)
-            updates.append(self._update(slot, machine, now_ms))
+            updates.append(self._installed.update(slot, machine, now_ms))
         return self._outcome(transitions, updates)
 
     def clear_by_hand(self, instance_id: int, now_ms: int) -> Outcome:
@@ -255,24 +220,24 @@ class Engine:
             errors.NotFound: there is no such instance.
             errors.Conflict: it has no open alarm.
         """
-        if instance_id not in self._slots:
+        if instance_id not in self._installed.slots:
             raise errors.NotFound("there is no such rule on this asset")
-        chosen = np.array([self._slots[instance_id]], np.intp)
+        chosen = np.array([self._installed.slots[instance_id]], np.intp)
         self._lookback.remember(chosen)
-        [(slot, machine)] = self._machines(chosen)
+        [(slot, machine)] = self._installed.machines(chosen)
         if not machine.is_open:
             raise errors.Conflict("the alarm is not active")
         machine.clear_by_hand(now_ms)
-        return self._outcome(list(machine.transitions), [self._update(slot, machine, now_ms)])
+        return self._outcome(list(machine.transitions), [self._installed.update(slot, machine, now_ms)])
 
     def insight(self, instance_id: int, now_ms: int) -> Insight | None:
         """Return how an instance stands at our time, None where it is unknown; nothing changes by it."""
-        if instance_id not in self._slots:
+        if instance_id not in self._installed.slots:
             return None
-        slot = self._slots[instance_id]
+        slot = self._installed.slots[instance_id]
         chosen = np.array([slot], np.intp)
         self._lookback.remember(chosen)
-        [(_, machine)] = self._machines(chosen)
+        [(_, machine)] = self._installed.machines(chosen)
         clock_ms = max(int(machine.values.event_clock(now_ms)), machine.at_ms)
         while machine.run_next(clock_ms):
             pass
@@ -284,14 +249,14 @@ class Engine:
             machine.values.stored(),
             () if state is None else state.streaks,
             None if state is None else state.alarm,
-            frozenset(one.severity for one in self._compiled[slot].creates if one.is_open(clock_ms)),
+            frozenset(one.severity for one in self._installed.plans[slot].creates if one.is_open(clock_ms)),
         )
 
     def clock_of(self, instance_id: int, now_ms: int) -> int | None:
         """Return the event clock of an instance (A7), None where it is unknown."""
-        if instance_id not in self._slots:
+        if instance_id not in self._installed.slots:
             return None
-        [(_, machine)] = self._machines(np.array([self._slots[instance_id]], np.intp))
+        [(_, machine)] = self._installed.machines(np.array([self._installed.slots[instance_id]], np.intp))
         return int(machine.values.event_clock(now_ms))
 
     def correct(self, instance_id: int, state: State | None, now_ms: int) -> Outcome:
@@ -300,12 +265,12 @@ class Engine:
         Raises:
             errors.NotFound: there is no such instance.
         """
-        if instance_id not in self._slots:
+        if instance_id not in self._installed.slots:
             raise errors.NotFound("there is no such rule on this asset")
-        slot = self._slots[instance_id]
-        [(_, machine)] = self._machines(np.array([slot], np.intp), {} if state is None else {slot: state})
+        slot = self._installed.slots[instance_id]
+        [(_, machine)] = self._installed.machines(np.array([slot], np.intp), {} if state is None else {slot: state})
         # As after a restart: what is not latched is left unknown, so that the first sample that helps is seen.
-        truths = machine.values.create_latches() if self._compiled[slot].is_plain else ()
+        truths = machine.values.create_latches() if self._installed.plans[slot].is_plain else ()
         update = InstanceUpdate(
             slot, machine.state(None, now_ms), is_steady=False, wake_ms=machine.wake_ms(), truths=truths
         )
@@ -317,61 +282,23 @@ class Engine:
         Those are more than ``limit_ms`` older than the newest evaluated of their series, and left out. So are rules
         that hear silence: that nothing came was true, whatever came later.
         """
-        slot = self._columns.slots_of(series)
-        if not len(self._columns.series.id):
-            return {}, 0
-        mark_ms = self._columns.series.mark_ms[slot]
-        known = (slot >= 0) & (mark_ms != LONG_AGO)
-        young = known & (ts_ms >= mark_ms - limit_ms)
-        which, at = expand(self._columns.watch_starts[slot[young]], self._columns.watch_starts[slot[young] + 1])
-        owners = self._columns.watches["owner"][self._columns.watch_order[at]]
-        order = np.argsort(owners, kind="stable")
-        owners, when = owners[order], ts_ms[young][which][order]
-        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
-        least, greatest = (
-            (np.minimum.reduceat(when, first), np.maximum.reduceat(when, first)) if len(first) else ((), ())
-        )
-        numbers = self._columns.instances["id"][owners[first]].tolist()
-        found = zip(owners[first].tolist(), numbers, map(int, least), map(int, greatest), strict=True)
-        spans = {
-            number: (first_ms, last_ms)
-            for owner, number, first_ms, last_ms in found
-            if not self._compiled[owner].hears_silence
-        }
-        return spans, int(np.count_nonzero(known & ~young))
+        return belated.spans(self._installed, series, ts_ms, limit_ms)
 
     def behind(self, series: Int64s, ts_ms: Int64s) -> Mask:
         """Return which samples are older than what an instance that watches them has come to by another series.
 
         They may be judged like late ones, where their own series has been evaluated before and nobody hears silence.
         """
-        columns, slot = self._columns, self._columns.slots_of(series)
-        found = np.zeros(len(series), np.bool_)
-        if not len(columns.series.id):
-            return found
-        marks = columns.series.mark_ms
-        known = np.flatnonzero((slot >= 0) & (marks[slot] != LONG_AGO) & (marks[slot] < ts_ms))
-        which, at = expand(columns.watch_starts[slot[known]], columns.watch_starts[slot[known] + 1])
-        owners = columns.watches["owner"][columns.watch_order[at]]
-        until_ms = {owner: self._evaluated_until(owner) for owner in np.unique(owners).tolist()}
-        heard = set[int]()
-        for row, owner in zip(known[which].tolist(), owners.tolist(), strict=True):
-            found[row] |= ts_ms[row] <= until_ms[owner]
-            heard.update([row] if self._compiled[owner].hears_silence else ())
-        found[sorted(heard)] = False
+        found = belated.behind(self._installed, series, ts_ms)
+        # What windows hold of them is read anew.
         self._lookback.read_anew(np.unique(series[found]).tolist())
         return found
 
     def evaluated_until(self, instance_id: int) -> int | None:
         """Return the time of the newest sample that an instance has evaluated, None where there is none."""
-        slot = self._slots.get(instance_id)
-        newest_ms = LONG_AGO if slot is None else self._evaluated_until(slot)
+        slot = self._installed.slots.get(instance_id)
+        newest_ms = LONG_AGO if slot is None else self._installed.evaluated_until(slot)
         return None if newest_ms == LONG_AGO else newest_ms
-
-    def _evaluated_until(self, slot: int) -> int:
-        _, at = self._columns.blocks(np.array([slot], np.intp), "watches")
-        watched = self._columns.watches["slot"][at]
-        return int(self._columns.series.mark_ms[watched[watched >= 0]].max(initial=LONG_AGO))
 
     def take_over(self, evaluated: HeldColumns) -> None:
         """Take over samples that were evaluated elsewhere, sorted by time, where nothing as new was evaluated here."""
@@ -389,7 +316,7 @@ class Engine:
         if outcome.held is not None:
             self._columns.hold(outcome.held)
             self._lookback.forget(outcome.held)
-        self._apply(outcome.instance_updates)
+        self._installed.apply(outcome.instance_updates)
         self._version += 1
 
     # How -------------------------------------------------------------------------------------------------------
@@ -403,11 +330,11 @@ class Engine:
         place, *columns = sifting.rows_of(self._columns, rows, stepped)
         metric, ts_ms, value, origin = (column.tolist() for column in columns)
         bounds = np.searchsorted(place, np.arange(len(stepped) + 1)).tolist()
-        for i, (slot, machine) in enumerate(self._machines(stepped)):
+        for i, (slot, machine) in enumerate(self._installed.machines(stepped)):
             row, end = bounds[i], bounds[i + 1]
             if slot in again:
                 machine.look_again()
-            if text is not None and not self._compiled[slot].is_plain:
+            if text is not None and not self._installed.plans[slot].is_plain:
                 for at in range(row, end):
                     said = text[origin[at]]
                     value[at] = value[at] if said is None else said
@@ -420,7 +347,7 @@ class Engine:
                 row = same
             machine.finish_updates()
             transitions.extend(machine.transitions)
-            updates.append(self._update(slot, machine, now_ms))
+            updates.append(self._installed.update(slot, machine, now_ms))
         return transitions, updates
 
     def _count(
@@ -438,7 +365,7 @@ class Engine:
         series = self._columns.series.id[added.slot]
         columns = (steady, series, added.count, added.ts_ms, added.value, added.least, added.greatest)
         for slot, number, count, ts_ms, value, least, greatest in zip(*(c.tolist() for c in columns), strict=True):
-            plan, before = self._compiled[slot], self._states[slot]
+            plan, before = self._installed.plans[slot], self._installed.states[slot]
             assert before.alarm is not None  # noqa: S101 - what is steady has an alarm
             sign = plan.peak_sign
             worst = greatest if sign > 0 else least if sign < 0 else value
@@ -447,45 +374,6 @@ class Engine:
             state, updated = count_steady(before, before.alarm, held, matches=count, peak=peak)
             transitions.append(updated)
             updates.append(InstanceUpdate(slot, state, is_steady=True, wake_ms=NEVER, truths=None))
-
-    def _machines(self, slots: Ints, states: Mapping[int, State] | None = None) -> Iterator[tuple[int, Machine]]:
-        """Set up machines for instances as they stand, or in other states."""
-        known = self._states if states is None else states
-        which, at = self._columns.blocks(slots, "watches")
-        watches = self._columns.watches[at]
-        held = self._columns.series.of(watches["slot"])
-        ends = np.searchsorted(which, np.arange(1, len(slots) + 1)).tolist()
-        series, hold_ms = watches["series"].tolist(), watches["hold_ms"].tolist()
-        held_ms, mark_ms, value, arrived_ms = (column.tolist() for column in held)
-        ids = self._columns.instances["id"][slots].tolist()
-        begin = 0
-        for slot, number, end in zip(slots.tolist(), ids, ends, strict=True):
-            block = slice(begin, end)
-            state = known.get(slot)
-            at_ms = max(mark_ms[block])
-            if at_ms == LONG_AGO and self._compiled[slot].is_timed:
-                at_ms = max(held_ms[block])
-            if state is not None:
-                at_ms = max(at_ms, state.at_ms)
-            columns = (series[block], held_ms[block], value[block], arrived_ms[block], hold_ms[block])
-            if not self._compiled[slot].is_plain:
-                for place, one in enumerate(columns[0]):
-                    if (said := self._columns.text_of(one, columns[1][place])) is not None:
-                        columns[2][place] = said
-            past = self._lookback.pasts(slot)
-            yield slot, Machine(number, self._compiled[slot], columns, at_ms, state, past=past, awake_ms=self._awake_ms)
-            begin = end
-
-    def _update(self, slot: int, machine: Machine, now_ms: int) -> InstanceUpdate:
-        plan, before = self._compiled[slot], self._states.get(slot)
-        state = machine.state(before, now_ms)
-        return InstanceUpdate(
-            slot,
-            before if state == before else state,
-            is_steady=plan.is_plain and machine.is_steady,
-            wake_ms=machine.wake_ms(),
-            truths=tuple(machine.values.truths[: plan.create_leaves]) if plan.is_plain else (),
-        )
 
     def _outcome(
         self,
@@ -497,78 +385,7 @@ class Engine:
         changed = {
             number: update.state
             for number, update in zip(ids, updates, strict=True)
-            if update.state is not self._states.get(update.slot)
+            if update.state is not self._installed.states.get(update.slot)
         }
         transitions.sort(key=attrgetter("at_ms", "instance"))
         return Outcome(tuple(transitions), changed, version=self._version, instance_updates=tuple(updates), **counts)
-
-    def _apply(self, updates: Sequence[InstanceUpdate]) -> None:
-        if not updates:
-            return
-        for update in updates:
-            if update.state is None:
-                self._states.pop(update.slot, None)
-            else:
-                self._states[update.slot] = update.state
-        states = [update.state for update in updates]
-        slots = np.array([update.slot for update in updates], np.intp)
-        self._columns.mark_running(slots, np.array([state is not None and state.is_running for state in states]))
-        instances = self._columns.instances
-        instances["is_steady"][slots] = [update.is_steady for update in updates]
-        instances["wake_ms"][slots] = [update.wake_ms for update in updates]
-        instances["drop_ms"][slots] = [_drop_ms(state) for state in states]
-        ends = (int(instances[word][slots].min()) for word in ("wake_ms", "drop_ms"))
-        self._next_ms = min(self._next_ms, *ends)
-        answered = [update for update in updates if update.truths is not None]
-        _, leaves = self._columns.blocks(np.array([update.slot for update in answered], np.intp), "leaves")
-        truths = [-1 if truth is None else int(truth) for update in answered for truth in update.truths or ()]
-        self._columns.answer(leaves, np.array(truths, np.int8))
-
-    def _drop(self, slots: list[int]) -> None:
-        for slot in slots:
-            del self._compiled[slot]
-            self._states.pop(slot, None)
-            self._lookback.remove(slot)
-
-    def _take_up(self, states: list[State]) -> None:
-        """Go on from states of installed instances, on what their series hold."""
-        by_slot = {self._slots[state.instance]: state for state in states}
-        self._states.update(by_slot)
-        updates = []
-        for slot, machine in self._machines(np.array(list(by_slot), np.intp)):
-            # A comparison that is not latched is left unknown here, so that the first sample that helps is seen.
-            truths = machine.values.create_latches() if self._compiled[slot].is_plain else ()
-            updates.append(
-                InstanceUpdate(slot, by_slot[slot], is_steady=False, wake_ms=machine.wake_ms(), truths=truths)
-            )
-        self._apply(updates)
-
-    def _compile(self, definition: AlarmDefinition, context: Context) -> Compiled:
-        plan = self._known.get((id(definition), context))
-        if plan is None:
-            plan = self._known[id(definition), context] = compiled.compile_definition(definition, context)
-        return plan
-
-
-def _watch_table(instances: Instances, plans: list[Compiled]) -> tuple[Table, Ints]:
-    table = np.zeros(len(instances.series), WATCH)
-    table["series"], table["hold_ms"] = instances.series, instances.hold_ms
-    return table, np.array([len(plan.metrics) for plan in plans], np.intp)[instances.which]
-
-
-def _leaf_table(plans: list[Compiled], which: Int64s) -> tuple[Table, Ints]:
-    """Return the create comparisons of all instances, each plan written out once for every instance that has it."""
-    rows = [
-        (leaf.low, leaf.high, leaf.keep_low, leaf.keep_high, 0, leaf.metric, False, False, leaf.is_negated)
-        for plan in plans
-        if plan.is_plain
-        for leaf in plan.leaves[: plan.create_leaves]
-    ]
-    counts = np.array([plan.create_leaves if plan.is_plain else 0 for plan in plans], np.intp)
-    ends = np.cumsum(counts)
-    _, at = expand((ends - counts)[which], ends[which])
-    return np.array(rows, LEAF)[at], counts[which]
-
-
-def _drop_ms(state: State | None) -> int:
-    return NEVER if state is None or state.settled_ms is None else state.settled_ms + KEEP_SETTLED_MS

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kernel import errors
-from rules.engine import KEEP_SETTLED_MS, Engine
+from rules.engine import Engine
+from rules.installed import KEEP_SETTLED_MS
 from rules.outcome import (
     HOLD_FOREVER_MS,
     HOLD_UNKNOWN_MS,
