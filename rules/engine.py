@@ -22,7 +22,7 @@ from rules.columns import Columns, Floats, Int64s, Ints, Mask
 from rules.histories import Recall
 from rules.installed import Installed
 from rules.lookback import Lookback
-from rules.machine import count_steady, more_extreme
+from rules.open_alarm import count_steady, more_extreme
 from rules.outcome import (
     LONG_AGO,
     NEVER,

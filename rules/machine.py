@@ -6,19 +6,17 @@ and read off as a new state; the engine makes one only for the few instances tha
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 from rules.compiled import Compiled, Rule, Truth
 from rules.computed import Computed
-from rules.conditions import Severity
 from rules.histories import History
+from rules.open_alarm import OpenAlarm, more_extreme
 from rules.outcome import (
     LONG_AGO,
     NEVER,
     Alarm,
     Cleared,
     Evidence,
-    Held,
     Raised,
     SeverityChanged,
     State,
@@ -29,37 +27,6 @@ from rules.outcome import (
 from rules.said import Value
 from rules.streaks import Running
 from rules.values import Block, Values
-
-
-class _Open:
-    """The open alarm while it is stepped; see ``Alarm`` for its words."""
-
-    __slots__ = (
-        "began_ms",
-        "last_seen_ms",
-        "matched",
-        "peak_severity",
-        "raised_ms",
-        "repeats",
-        "severity",
-        "value",
-    )
-
-    severity: Severity
-    peak_severity: Severity
-    began_ms: int
-    raised_ms: int
-    last_seen_ms: int
-    matched: int
-    repeats: int
-    value: float | None
-
-    @classmethod
-    def again(cls, alarm: Alarm) -> Self:
-        taken_up = cls()
-        for word in cls.__slots__:
-            setattr(taken_up, word, getattr(alarm, word))
-        return taken_up
 
 
 class Machine:
@@ -107,7 +74,7 @@ class Machine:
             self.values = Computed(compiled, block, at_ms, latched, past, awake_ms)
         self._streaks = [Running() for _ in compiled.creates]
         self._clearing = Running()
-        self._alarm: _Open | None = None
+        self._alarm: OpenAlarm | None = None
         self._peak: float | None = None
         self._roots: list[Truth] = []
         self._is_update_due = False
@@ -125,7 +92,7 @@ class Machine:
         clear = self._compiled.clear
         if clear is not None and ("clear", clear.length.kind) in stored:
             self._clearing.take_up(stored["clear", clear.length.kind])
-        self._alarm = None if state.alarm is None else _Open.again(state.alarm)
+        self._alarm = None if state.alarm is None else OpenAlarm.again(state.alarm)
         self._peak = state.peak if state.alarm is None else state.alarm.peak
         self._needs_sample = state.needs_sample
         self._has_run = state.is_running
@@ -190,7 +157,7 @@ class Machine:
 
     @property
     def is_steady(self) -> bool:
-        """Whether further samples that change no comparison can only be counted (see ``count_steady``)."""
+        """Whether further samples that change no comparison can only be counted (see ``open_alarm.count_steady``)."""
         if self._alarm is None or len(self._compiled.metrics) != 1:
             return False
         has_winner = False
@@ -332,7 +299,7 @@ class Machine:
 
     def _raise(self, winner: int, fresh: int) -> None:
         create, streak = self._compiled.creates[winner], self._streaks[winner]
-        self._alarm = alarm = _Open()
+        self._alarm = alarm = OpenAlarm()
         alarm.severity = alarm.peak_severity = create.severity
         alarm.began_ms = self.at_ms if streak.began_ms is None else streak.began_ms
         alarm.raised_ms = self.at_ms
@@ -345,7 +312,7 @@ class Machine:
         self.values.forget_clear_comparisons()
         self.transitions.append(Raised(self._id, self.at_ms, self._frozen(alarm), self._evidence(winner)))
 
-    def _keep(self, alarm: _Open, winner: int, fresh: int) -> None:
+    def _keep(self, alarm: OpenAlarm, winner: int, fresh: int) -> None:
         create = self._compiled.creates[winner]
         is_match = self._roots[winner] is True and fresh & create.metrics != 0
         is_change = create.severity != alarm.severity
@@ -366,7 +333,7 @@ class Machine:
         frozen, evidence = self._frozen(alarm), self._evidence(winner)
         self.transitions.append(SeverityChanged(self._id, self.at_ms, before, frozen, evidence))
 
-    def _ask_to_clear(self, alarm: _Open, fresh: int) -> None:
+    def _ask_to_clear(self, alarm: OpenAlarm, fresh: int) -> None:
         rule = self._compiled.clear
         if rule is None:
             return
@@ -385,7 +352,7 @@ class Machine:
         if self._clearing.step(rule.length, root, self.at_ms, is_counted=is_counted, begins_ms=self.at_ms):
             self._clear(alarm, is_by_hand=False)
 
-    def _clear(self, alarm: _Open, *, is_by_hand: bool) -> None:
+    def _clear(self, alarm: OpenAlarm, *, is_by_hand: bool) -> None:
         self.finish_updates()
         recovered_ms = self._clearing.began_ms
         if is_by_hand or recovered_ms is None:
@@ -421,57 +388,10 @@ class Machine:
         opening = None if create.openings is None else create.openings.opening(self.at_ms)
         return Evidence(self.values.samples(self.at_ms), create.limits, opening)
 
-    def _frozen(self, alarm: _Open) -> Alarm:
-        return Alarm(
-            alarm.severity,
-            alarm.peak_severity,
-            alarm.began_ms,
-            alarm.raised_ms,
-            alarm.last_seen_ms,
-            alarm.matched,
-            alarm.repeats,
-            self._compiled.metrics[self._compiled.lead],
-            alarm.value,
-            self._peak,
-        )
+    def _frozen(self, alarm: OpenAlarm) -> Alarm:
+        return alarm.frozen(self._compiled.metrics[self._compiled.lead], self._peak)
 
 
 def _opens(rule: Rule, before_ms: int, at_ms: int) -> bool:
     """Return whether the schedule of a rule opened between two instants."""
     return rule.openings is not None and rule.openings.is_open(at_ms) and not rule.openings.is_open(before_ms)
-
-
-def more_extreme(peak: float | None, value: float, sign: int) -> float:
-    """Return the worse of two values; without a direction the newer one."""
-    if peak is None or not sign:
-        return value
-    return max(peak, value) if sign > 0 else min(peak, value)
-
-
-def count_steady(state: State, alarm: Alarm, held: Held, *, matches: int, peak: float) -> tuple[State, Updated]:
-    """Count ``matches`` further samples of a steady instance (``Machine.is_steady``), the last of which is ``held``.
-
-    ``alarm`` is that of ``state``; ``peak`` takes the place of its peak.
-    """
-    at_ms = max(state.at_ms, held.ts_ms)
-    counted = Alarm(
-        alarm.severity,
-        alarm.peak_severity,
-        alarm.began_ms,
-        alarm.raised_ms,
-        at_ms,
-        alarm.matched + matches,
-        alarm.repeats + matches,
-        alarm.metric,
-        held.value if isinstance(held.value, float) else None,
-        peak,
-    )
-    streaks = tuple(
-        [
-            # The time without a match begins with the last one.
-            Streak(s.of, s.kind, at_ms) if s.kind == "quiet" else Streak(s.of, s.kind, s.began_ms, s.count + matches)
-            for s in state.streaks
-        ]
-    )
-    after = State(state.instance, at_ms, (held,), state.latched, streaks, counted)
-    return after, Updated(state.instance, at_ms, counted)

@@ -16,7 +16,8 @@ from rules.compiled import Compiled
 from rules.conditions import Severity
 from rules.engine import Engine
 from rules.histories import History, Recall, Wanted
-from rules.machine import Machine, more_extreme
+from rules.machine import Machine
+from rules.open_alarm import more_extreme
 from rules.outcome import (
     LONG_AGO,
     Alarm,
