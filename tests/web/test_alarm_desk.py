@@ -96,6 +96,7 @@ def test_ALM_13_of_all_rows_an_event_touches_one(
         if rows.count() == 250:
             break
     expect(rows).to_have_count(250)
+    expect(page.locator(".fw-pages")).to_be_hidden()
     shown = page.evaluate("[...document.querySelectorAll('#rows > li')].map((one) => Number(one.dataset.id))")
     assert sorted(shown) == sorted(ids)
     assert page.locator(f"#alarm-{ids[0]}").evaluate("(one) => getComputedStyle(one).contentVisibility") == "auto"
@@ -147,6 +148,13 @@ def test_ALM_13_a_new_alarm_takes_its_place_and_one_that_is_over_leaves(
         alarms.clear_by_hand(session, gone, by="account:1", reason="Mended", now=clock.now())
     expect(page.locator("#rows > li")).to_have_count(3)
     expect(page.locator(f"#alarm-{major} [name=ids]")).to_be_checked()
+    nothing = page.get_by_text("Nothing is wrong")
+    expect(nothing).to_be_hidden()
+    with db.transaction(database) as session:
+        for gone in session.scalars(select(Alarm).where(Alarm.is_active)):
+            alarms.acknowledge(session, gone, by="account:1", now=clock.now())
+            alarms.clear_by_hand(session, gone, by="account:1", reason="Mended", now=clock.now())
+    expect(nothing).to_be_visible()
 
 
 def test_ALM_13_a_new_critical_alarm_sounds_only_once_somebody_has_asked_for_it(

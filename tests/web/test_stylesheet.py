@@ -36,6 +36,11 @@ def test_a_desks_sheet_is_whole_but_for_the_folding_sidebar_that_slows_every_pag
     assert stylesheet.quiet(sheet) == "/*! by */\n.btn{a:b}@media print{.card{a:b}}.modal{a:b}"
 
 
+def test_no_rule_of_the_alarm_desk_asks_what_an_element_holds() -> None:
+    sheet = (assets.VENDOR.parent / "css" / "alarms.css").read_text()
+    assert ":has(" not in sheet, "else the rows of the desk are looked at anew whenever one of them changes"
+
+
 def test_the_phones_sheet_is_a_small_part_of_tabler_and_still_whole() -> None:
     if not assets.VENDOR.is_dir():
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")

@@ -18,6 +18,7 @@ export function attach(list) {
   const isLater = list.hasAttribute("data-desk-later");
   const mine = new Set();
   const sound = soundOf(document.querySelector("[data-desk-sound]"));
+  const none = document.querySelector("[data-desk-none]");
   let next = document.querySelector(".fw-pages a[rel=next]");
   let isAsking = false;
   const named = { alarm: new Set(), order: new Set() };
@@ -88,6 +89,7 @@ export function attach(list) {
     for (const known of ids ? [...ids].map(row).filter(Boolean) : [...list.children]) {
       if (!there.has(known.dataset.id)) remove(known);
     }
+    if (none) none.hidden = list.childElementCount > 0;
     if (isCritical) sound.play();
   }
 
@@ -143,6 +145,12 @@ export function attach(list) {
   const near = foot && new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) more(); }, { rootMargin: `${NEAR_PX}px` });
   let isFetching = false;
 
+  function end() {
+    next.remove();
+    next = null;
+    foot.hidden = !foot.querySelector("a");
+  }
+
   async function more() {
     if (!next || isFetching) return;
     isFetching = true;
@@ -152,7 +160,7 @@ export function attach(list) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const one of page.querySelectorAll("#rows > li")) if (!row(one.dataset.id)) list.append(one);
       const following = page.querySelector(".fw-pages a[rel=next]");
-      if (following) next.href = following.href; else { next.remove(); next = null; }
+      if (following) next.href = following.href; else end();
     } catch (error) {
       console.error(error);
       near.disconnect();
