@@ -2,7 +2,7 @@
 
 from api.beside import Beside
 from api.runtime import Runtime
-from rules import backtests
+from rules import backtest_runs
 
 
 class Backtester(Beside):
@@ -12,6 +12,6 @@ class Backtester(Beside):
         sessions = runtime.sessions
         super().__init__(
             "backtests",
-            lambda is_stopping: backtests.run_next(sessions, runtime.store, is_stopping=is_stopping),
-            lambda: backtests.sweep(sessions),
+            lambda is_stopping: backtest_runs.run_next(sessions, runtime.store, is_stopping=is_stopping),
+            lambda: backtest_runs.sweep(sessions),
         )

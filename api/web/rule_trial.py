@@ -25,7 +25,7 @@ from kernel import clock, i18n
 from kernel.errors import FixwrightError, Invalid
 from people import scope
 from people.scope import Viewer
-from rules import backtests, compiled, conditions, history, replay, sentences, standing, visible
+from rules import backtest_runs, backtests, compiled, conditions, history, replay, sentences, standing, visible
 from rules.conditions import AlarmDefinition
 from rules.faults import DefinitionRefused
 from rules.models import AlarmType
@@ -170,7 +170,7 @@ def _past(
     }
     plan = compiled.compile_definition(definition)
     episodes = replay.replay(Instance(asset.id, definition, watched), samples, end_ms - 1, plan=plan).episodes
-    opens = backtests.orders(episodes, _order_from(form), round(backtests.WINDOW_H * 3_600_000))
+    opens = backtest_runs.orders(episodes, _order_from(form), round(backtests.WINDOW_H * 3_600_000))
     zone = steps.zone(asset.site.zone)
     raised = [clock.from_ms(one.raised_ms).astimezone(zone) for one in episodes]
     active_ms = sum((one.ended_ms or end_ms) - one.raised_ms for one in episodes)

@@ -17,7 +17,7 @@ from kernel import clock, db
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import AuditEntry
 from maintenance.orders import foreseen
-from rules import backtests, conditions, replay, surroundings
+from rules import backtest_runs, backtests, conditions, replay, surroundings
 from rules.backtests import Wanted
 from rules.engine import Engine
 from rules.models import Backtest, BacktestAlarm, BacktestAsset, RuleOverride
@@ -101,7 +101,7 @@ def ask(session: Session, of: Company, **values: Any) -> Backtest:
 
 
 def run(database: sessionmaker[Session], store: DuckDbStore) -> bool:
-    return backtests.run_next(database, store, is_stopping=lambda: False)
+    return backtest_runs.run_next(database, store, is_stopping=lambda: False)
 
 
 def live(asset_ids: list[int], columns: tuple[Any, Any, Any], numbers: list[int]) -> list[tuple[int, int, int | None]]:
@@ -174,7 +174,7 @@ def test_one_that_was_interrupted_goes_on_where_it_stood_and_repeats_nothing(
     series, ts, value = history(numbers, 5)
     store.write(Readings(series, ts, value, None, np.zeros(len(ts), np.uint8)))
     looks = iter([False, False, True])
-    assert not backtests.run_next(database, store, is_stopping=lambda: next(looks))
+    assert not backtest_runs.run_next(database, store, is_stopping=lambda: next(looks))
     with db.transaction(database) as session:
         row = session.get_one(Backtest, identity)
         assert (row.state, row.done) == ("queued", 2)
@@ -204,7 +204,7 @@ def test_one_that_is_given_up_ends_between_two_assets(database: sessionmaker[Ses
                 backtests.cancel(session, row, now=NOW)
         return False
 
-    assert backtests.run_next(database, store, is_stopping=give_up)
+    assert backtest_runs.run_next(database, store, is_stopping=give_up)
     with database() as session:
         row = session.get_one(Backtest, identity)
         assert (row.state, row.done) == ("cancelled", 1)
@@ -283,8 +283,8 @@ def test_an_order_is_joined_while_it_is_taken_to_be_open() -> None:
     told = replay.replay(
         Instance(1, definition, {"temperature": Watched(1)}), {"temperature": Samples.of(ts, value)}, int(ts[-1])
     ).episodes
-    assert backtests.orders(told, "major", 5 * 3_600_000) == [True, False, False, True, False, False]
-    assert not any(backtests.orders(told, None, 0))
+    assert backtest_runs.orders(told, "major", 5 * 3_600_000) == [True, False, False, True, False, False]
+    assert not any(backtest_runs.orders(told, None, 0))
 
 
 def test_what_a_rule_looks_at_on_another_asset_is_read_too(database: sessionmaker[Session], store: DuckDbStore) -> None:
