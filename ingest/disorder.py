@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ingest.models import AlarmReport
-from rules import alarms, episodes
+from rules import alarm_rows, alarms, episodes
 from rules.episodes import Episode, Fault, Line, Over, Seen, Sighting
 from rules.events import AlarmCleared
 
@@ -59,7 +59,7 @@ def put_in_order(session: Session, reports: Sequence[AlarmReport], late: Sightin
 
     ``late`` is what the report that came out of order says.
     """
-    held = alarms.hold(session, {report.alarm_id for report in reports if report.alarm_id is not None})
+    held = alarm_rows.lock(session, {report.alarm_id for report in reports if report.alarm_id is not None})
     amended: list[tuple[Run, Episode]] = []
     unused = dict(held)
     severity, message = "warning", ""

@@ -9,22 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import Row, String, Table, bindparam, cast, func, insert, select, text, true, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from kernel import audit, events
 from kernel.errors import Conflict, Invalid
-from rules import announcing, episodes, floods, holds
+from rules import alarm_rows, announcing, episodes, floods, holds
+from rules.alarm_rows import Key
 from rules.announcing import Judged
 from rules.episodes import Episode, Fault, Sighting
 from rules.events import AlarmAcknowledged, AlarmAnnounced, AlarmCleared, AlarmRepeated
 from rules.models import Alarm, AlarmEntry, RuleState
 
 LONGEST_COMMENT: Final = 2000
-_ALARM: Final[Table] = Alarm.metadata.tables[Alarm.__tablename__]
-_Key = tuple[str, str]
 
 
 def take(session: Session, sightings: Sequence[Sighting], *, now: datetime) -> list[int | None]:
@@ -34,14 +31,14 @@ def take(session: Session, sightings: Sequence[Sighting], *, now: datetime) -> l
     to update. ``now`` is server time.
     """
     taken: list[int | None] = [None] * len(sightings)
-    waiting: dict[_Key, list[tuple[int, Sighting]]] = {}
+    waiting: dict[Key, list[tuple[int, Sighting]]] = {}
     for number, sighting in enumerate(sightings):
         waiting.setdefault(sighting.fault.key, []).append((number, sighting))
     while waiting:
         # Everybody locks in the same order, so that nobody waits in a circle.
         keys = sorted(waiting)
-        standing = _lock_open(session, keys)
-        last = _last(session, [key for key in keys if key not in standing])
+        standing = alarm_rows.lock_open(session, keys)
+        last = alarm_rows.last(session, [key for key in keys if key not in standing])
         folded = {key: episodes.fold(standing.get(key), waiting[key], now, last.get(key, (0, ()))[1]) for key in keys}
         for key, (last_id, _) in last.items():
             for episode in folded[key][:1]:
@@ -70,18 +67,11 @@ def end(session: Session, fault: Fault, *, at: datetime, now: datetime) -> int |
     return alarm_id
 
 
-def hold(session: Session, ids: Iterable[int]) -> dict[int, Episode]:
-    """Lock some alarms, open or not, and return them for ``amend``."""
-    found = session.execute(
-        select(_ALARM).where(_ALARM.c.id.in_(list(ids))).order_by(_ALARM.c.subject, _ALARM.c.type_key).with_for_update()
-    )
-    return {row.id: _standing(row) for row in found}
-
-
 def amend(session: Session, amended: Sequence[Episode], *, now: datetime) -> None:
     """Write alarms as a late report shows that they were: those held, and new ones beside them (A18).
 
-    The caller holds the open alarm of each fault, if there is one. An episode's ``taken`` must not be empty.
+    The caller has locked the open alarm of each fault (``rules.alarm_rows``), if there is one. An episode's ``taken``
+    must not be empty.
     """
     _write(session, amended, now)
 
@@ -220,14 +210,7 @@ def end_floods(session: Session, *, now: datetime) -> int:
 
 def calm(session: Session, *, now: datetime, limit: int = 500) -> int:
     """Let go of chattering alarms whose signal has kept still: over where it is normal, announced where it is not."""
-    found = session.execute(
-        select(_ALARM)
-        .where(_ALARM.c.is_chattering, _ALARM.c.is_active, _ALARM.c.next_at <= now)
-        .order_by(_ALARM.c.subject, _ALARM.c.type_key)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    held = [_standing(row) for row in found]
+    held = alarm_rows.lock_still(session, now=now, limit=limit)
     for one in held:
         episodes.calm(one, now)
     _write(session, held, now)
@@ -239,36 +222,13 @@ def calm(session: Session, *, now: datetime, limit: int = 500) -> int:
 # Many at once ---------------------------------------------------------------------------------------------------
 
 
-def _lock_open(session: Session, keys: Sequence[_Key]) -> dict[_Key, Episode]:
-    """Lock the open alarms of some faults."""
-    wanted = _wanted(keys)
-    found = session.execute(
-        select(_ALARM)
-        .join(wanted, (_ALARM.c.subject == wanted.c.subject) & (_ALARM.c.type_key == wanted.c.type_key))
-        .where(_ALARM.c.is_active)
-        .order_by(_ALARM.c.subject, _ALARM.c.type_key)
-        .with_for_update(of=_ALARM)
-    )
-    return {(row.subject, row.type_key): _standing(row) for row in found}
-
-
-def _standing(row: Row[Any]) -> Episode:
-    columns = row._mapping  # noqa: SLF001 - the documented way to a row's columns by name
-    fault = Fault(
-        row.subject, row.type_key, row.origin, "", row.company_id, row.unit_id, row.asset_id, row.device_id,
-        row.alarm_type_id,
-    )  # fmt: skip
-    kept = {name: columns[name] for name in (*episodes.CHANGING, "is_shelved")}
-    return Episode(fault, kept, id=row.id, is_new=False)
-
-
 def _write(session: Session, folded: Sequence[Episode], now: datetime) -> set[Episode]:
     """Write episodes with their history; return those that lost the race for being the open one."""
     changed = [one for one in folded if not one.is_new and one.taken]
     if changed:
-        _update_rows(session, changed)
+        alarm_rows.update_all(session, changed)
     fresh = [one for one in folded if one.is_new]
-    lost = _insert_rows(session, fresh) if fresh else set()
+    lost = alarm_rows.insert_all(session, fresh) if fresh else set()
     told = [one for one in (*changed, *fresh) if one not in lost]
     _end_shelves(session, told, now)
     _tell(session, told, now)
@@ -302,58 +262,10 @@ def tell(session: Session, judged: Judged, reasons: Mapping[int, Sequence[str]],
 
 def settle(session: Session, ids: Iterable[int], *, now: datetime, calmed: frozenset[int] = frozenset()) -> None:
     """Look again at what holds these alarms, and announce those that nothing holds any more (once, if they stand)."""
-    held = hold(session, ids)
+    held = alarm_rows.lock(session, ids)
     if held:
         judged = announcing.reconsider(session, list(held), now=now, calmed=calmed)
         tell(session, judged, {one.id: ["released"] for one in judged.told}, now=now)
-
-
-def _update_rows(session: Session, changed: Sequence[Episode]) -> None:
-    session.connection().execute(
-        update(_ALARM)
-        .where(_ALARM.c.id == bindparam("of_id"))
-        .values({_ALARM.c[name]: bindparam(f"new_{name}") for name in episodes.CHANGING}),
-        [{"of_id": one.id} | {f"new_{name}": one.row[name] for name in episodes.CHANGING} for one in changed],
-    )
-
-
-def _insert_rows(session: Session, fresh: Sequence[Episode]) -> set[Episode]:
-    """Insert new alarms; return those whose place was taken by somebody who committed first."""
-    ids = session.scalars(
-        select(func.nextval(text("'alarm_id_seq'"))).select_from(func.generate_series(1, len(fresh)))
-    ).all()
-    for one, identity in zip(fresh, ids, strict=True):
-        one.id = identity
-        if one.before is not None:
-            one.row["previous_id"] = one.before.id
-    # One parameter however many rows and columns there are: a flood is parsed once.
-    names = ", ".join(f'"{name}"' for name in ("id", *fresh[0].row))
-    inserted = session.execute(
-        text(
-            f"INSERT INTO alarm ({names}) SELECT {names}"  # noqa: S608 - our own columns
-            " FROM jsonb_populate_recordset(CAST(NULL AS alarm), CAST(:rows AS jsonb))"
-            " ON CONFLICT (subject, type_key) WHERE is_active DO NOTHING RETURNING id"
-        ),
-        {"rows": msgspec.json.encode([{"id": one.id, **one.row} for one in fresh]).decode()},
-    )
-    present = set(inserted.scalars())
-    return {one for one in fresh if one.id not in present}
-
-
-def _last(session: Session, keys: Sequence[_Key]) -> dict[_Key, tuple[int, Sequence[int]]]:
-    """Return the latest alarm there ever was of each fault: its id and its cycles."""
-    if not keys:
-        return {}
-    wanted = _wanted(keys)
-    latest = (
-        select(_ALARM.c.id, _ALARM.c.cycles)
-        .where(_ALARM.c.subject == wanted.c.subject, _ALARM.c.type_key == wanted.c.type_key)
-        .order_by(_ALARM.c.id.desc())
-        .limit(1)
-        .lateral()
-    )
-    found = session.execute(select(wanted.c.subject, wanted.c.type_key, latest).join(latest, true()))
-    return {(subject, type_key): (alarm_id, cycles) for subject, type_key, alarm_id, cycles in found}
 
 
 def _end_shelves(session: Session, told: Sequence[Episode], now: datetime) -> None:
@@ -394,12 +306,3 @@ def _tell(session: Session, told: Sequence[Episode], now: datetime) -> None:
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _wanted(keys: Sequence[_Key]) -> Any:  # noqa: ANN401 - a table of two columns
-    subjects, types = [subject for subject, _ in keys], [type_key for _, type_key in keys]
-    return (
-        func.unnest(cast(subjects, ARRAY(String)), cast(types, ARRAY(String)))
-        .table_valued("subject", "type_key", name="wanted")
-        .render_derived()
-    )

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets.measured import FOREVER_MS, Span
 from kernel import clock, db, log
-from rules import alarms, compiled, episodes, hindsight, history, replay, rest, standing
+from rules import alarm_rows, alarms, compiled, episodes, hindsight, history, replay, rest, standing
 from rules.compiled import Compiled
 from rules.episodes import Line, Over, Seen
 from rules.events import AlarmAmended, AlarmCleared, AlarmFoundLate, AlarmQuestioned, AlarmSeverityChanged
@@ -240,7 +240,7 @@ def judge(session: Session, found: History, until_ms: int) -> Verdict | None:
     if since is not None:
         query = query.where(or_(Alarm.is_active, Alarm.ended_at > since))
     ids = session.scalars(query.with_only_columns(Alarm.id)).all()
-    held = alarms.hold(session, ids)
+    held = alarm_rows.lock(session, ids)
     rows = session.scalars(query.execution_options(populate_existing=True)).all()
     by_hand = set(
         session.scalars(
