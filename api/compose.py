@@ -109,4 +109,6 @@ def prepare(runtime: Runtime) -> None:
 def worker_of(factory: sessionmaker[Session]) -> Worker:
     """Return a worker with every subscription and tick of the product."""
     url = factory.kw["bind"].url.render_as_string(hide_password=False)
-    return Worker(factory, url, subscriptions.TABLE, ticks.TABLE, outward=subscriptions.OUTWARD)
+    return Worker(
+        factory, url, subscriptions.TABLE, ticks.TABLE, first=subscriptions.FIRST, outward=subscriptions.OUTWARD
+    )

@@ -19,6 +19,8 @@ from kernel import clock, courier, db, events, log
 LOOK_EVERY_S = 1.0
 PAUSE_S = 2.0
 OUTWARD_THREADS = 2
+FIRST_IN_A_ROW = 4
+"""So many batches of what goes first are delivered before one of the oldest, so that nothing waits for ever."""
 STALLED = timedelta(seconds=30)
 
 
@@ -38,10 +40,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Whose deliveries a thread carries: those among some subscribers, or all besides some."""
+    """Whose deliveries a thread carries: those among some subscribers, or all besides some; and whose first."""
 
     among: Collection[str] | None = None
     besides: Collection[str] = ()
+    first: Collection[str] = ()
     is_outward: bool = False
     """What was told to strangers cannot be rolled back, so each of these commits for itself."""
 
@@ -57,6 +60,7 @@ class Worker:
         ticks: Sequence[Tick],
         *,
         threads: int = 2,
+        first: Collection[str] = (),
         outward: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
@@ -69,7 +73,7 @@ class Worker:
         self._well_at = clock.now()
         self._scheduler = BackgroundScheduler(timezone="UTC")
         # Subscribers that wait for strangers have threads of their own: no order waits for a target that is down.
-        lanes = [Lane(besides=outward)] * threads
+        lanes = [Lane(besides=outward, first=first)] * threads
         lanes += [Lane(among=outward, is_outward=True)] * (OUTWARD_THREADS if outward else 0)
         self._threads = [
             threading.Thread(target=self._deliver_for_ever, args=[lane], name=f"deliver-{number}")
@@ -128,14 +132,20 @@ class Worker:
     def _deliver_all(self, lane: Lane) -> None:
         """Fan out and deliver, in turns, until nothing is due."""
         deliver = courier.deliver_one if lane.is_outward else courier.deliver_many
+        in_a_row = 0
         while not self._stopping.is_set():
             with db.transaction(self._sessions) as session:
                 taken = events.fan_out(session, self._subscriptions, clock.now())
             if taken:
                 self._nudge()
-            delivered = deliver(
-                self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
-            )
+            delivered = None
+            if lane.first and in_a_row < FIRST_IN_A_ROW:
+                delivered = deliver(self._sessions, self._subscriptions, clock.now(), among=lane.first)
+            in_a_row = in_a_row + 1 if delivered else 0
+            if not delivered:
+                delivered = deliver(
+                    self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
+                )
             self._well_at = clock.now()
             if not taken and not delivered:
                 return

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import edge, figures, ingest, latency, live, replay, rules, scale, startup, store, wear
+from bench import edge, figures, ingest, latency, live, neighbours, replay, rules, scale, startup, store, wear
 
 OUT = Path("var") / "bench.json"
 Figures = dict[str, float]
@@ -36,6 +36,8 @@ PROMISED = (
     "live.memory_growth_mb",
     "live.memory_peak_mb",
     "live.memory_slope_mb_min",
+    "neighbours.alone_p95_ms",
+    "neighbours.p95_ms",
     "scale.start_s",
     "store.append_points_s",
     "store.baseline_points_s",
@@ -62,6 +64,7 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
         "live": lambda: live.measure(
             seconds=seconds, connections=connections, rate=rate, warm_up_s=5.0 if size != "least" else 0.5
         ),
+        "neighbours": lambda: neighbours.measure(seconds=(20.0, 8.0, 1.0)[place]),
         "latency": lambda: latency.measure(
             faults=(200, 50, 2)[place],
             burst=(5_000, 500, 10)[place],

@@ -1,6 +1,7 @@
-"""A thousand devices that send all the time, and one reader of pages: the load of the live benchmark, cheaply made.
+"""Devices that send all the time, a hostile one, and one reader of pages: the load of live benchmarks, cheaply made.
 
     python -m bench.crowd devices PORT CONNECTIONS RATE SECONDS
+    python -m bench.crowd hostile PORT DEVICE RATE SECONDS
     python -m bench.crowd reader URL COOKIE SECONDS PATH…
 
 Processes of their own, so that they take nothing from the interpreter that is measured. Devices are raw MQTT 5 packets
@@ -58,6 +59,38 @@ def devices(port: int, connections: int, rate: int, seconds: float) -> int:
     return sent
 
 
+POISON: Final = (
+    b"[" * 10_000,
+    b"\xff\xfe",
+    b'{"values":{"temperature":1e400}}',
+    b'{"values":' + b'"' + b"x" * 100_000 + b'"}',
+)
+"""Too deep, no UTF-8, no number, a hundred thousand letters."""
+
+
+def hostile(port: int, device: int, rate: int, seconds: float) -> int:
+    """Send ``rate`` messages a second as one device, each tenth of them poison; return how many."""
+    with connected(port, mqtt5.ConnectPacket("hostile", clean_start=True)) as stream:
+        began, sent = time.monotonic(), 0
+        while (elapsed := time.monotonic() - began) < seconds:
+            due = int(elapsed * rate)
+            stream.sendall(b"".join(_hostile(device, number) for number in range(sent, due)))
+            sent = due
+            while select.select([stream], [], [], 0)[0]:
+                stream.recv(65_536)
+            time.sleep(_EVERY_S)
+        return sent
+
+
+def _hostile(device: int, number: int) -> bytes:
+    packet_id = number % 60_000 + 1
+    if number % 10:
+        return reading(device, 20 + number % 40 * 0.25, packet_id)
+    body = POISON[number // 10 % len(POISON)]
+    topic = f"fw/v1/bench-{device:06d}/telemetry"
+    return mqtt5.PublishPacket(topic, body, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id).write()
+
+
 def reader(url: str, secret: str, seconds: float, paths: Sequence[str]) -> list[float]:
     """Read pages one after the other, as somebody does who looks around; return the milliseconds of each."""
     taken = []
@@ -76,6 +109,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["devices", port, connections, rate, seconds]:
             print(devices(int(port), int(connections), int(rate), float(seconds)))
+        case ["hostile", port, device, rate, seconds]:
+            print(hostile(int(port), int(device), int(rate), float(seconds)))
         case ["reader", url, secret, seconds, *paths]:
             print(json.dumps(reader(url, secret, float(seconds), paths)))
         case _:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,20 +49,24 @@ LATEST_MS: Final = 60_000
 LOOK_EVERY_S: Final = 0.25
 
 
-class _Timed(DuckDbStore):
-    """A store that notes how long after it was sent each reading is committed."""
+class TimedStore(DuckDbStore):
+    """A store that notes how long after it was sent each reading is committed; of all series but ``besides``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, besides: Collection[int] = ()) -> None:
         super().__init__(path)
         self.late_ms = np.zeros(LATEST_MS, np.int64)
+        self._besides = np.array(sorted(besides), np.int64)
 
     def write(self, readings: Readings) -> Written:
+        """Write as the store does, and note how late it is now."""
         written = super().write(readings)
-        late_ms = np.clip(clock.now_ms() - readings.ts_ms, 0, LATEST_MS - 1)
+        ts_ms = readings.ts_ms[~np.isin(readings.series, self._besides)] if len(self._besides) else readings.ts_ms
+        late_ms = np.clip(clock.now_ms() - ts_ms, 0, LATEST_MS - 1)
         self.late_ms += np.bincount(late_ms, minlength=LATEST_MS)
         return written
 
     def percentile(self, percent: float) -> float:
+        """Return below which delay, in milliseconds, so many per cent of what was noted lie."""
         below = np.cumsum(self.late_ms)
         return float(np.searchsorted(below, below[-1] * percent / 100))
 
@@ -96,7 +100,7 @@ class _Stage:
     url: str
     address: str
     broker: Mosquitto
-    store: _Timed
+    store: TimedStore
     assets: list[int]
     cookie: str
 
@@ -114,11 +118,11 @@ def measure(
     with _staged(connections, faults=int(seconds / FAULT_EVERY_S) + 1) as stage, ExitStack() as load:
         length = seconds + warm_up_s
         crowd = load.enter_context(
-            _beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
+            beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
         )
         time.sleep(warm_up_s)
         paths = ["/", "/alarms", "/assets", *(f"/assets/{asset}" for asset in stage.assets[:3])]
-        reader = load.enter_context(_beside("reader", stage.address, stage.cookie, str(seconds), *paths))
+        reader = load.enter_context(beside("reader", stage.address, stage.cookie, str(seconds), *paths))
         stage.store.late_ms[:] = 0
         began, cpu_s, memory = time.monotonic(), time.process_time(), psutil.Process().memory_info().rss
         watched = _Memory()
@@ -162,7 +166,7 @@ def _staged(connections: int, faults: int) -> Iterator[_Stage]:
         broker = Mosquitto("persistence false")
         parts.callback(broker.remove)
         broker.start()
-        store = _Timed(folder / "telemetry.duckdb")
+        store = TimedStore(folder / "telemetry.duckdb")
         parts.callback(store.close)
         chosen = settings.load(data_dir=folder, mqtt_url=broker.url, database_pool=8)
         ingest = Ingest(chosen, sessions, store)
@@ -202,7 +206,8 @@ def _faults(stage: _Stage, first: int, until: float) -> list[float]:
 
 
 @contextmanager
-def _beside(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+def beside(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a part of ``bench.crowd`` in a process of its own for the length of the block."""
     with subprocess.Popen([sys.executable, "-m", "bench.crowd", *arguments], stdout=subprocess.PIPE) as started:
         try:
             yield started

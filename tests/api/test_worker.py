@@ -1,12 +1,14 @@
-"""The worker's ticks: what has much to do does it in small transactions, one after the other, and not for ever."""
+"""The worker: ticks with much to do run in small transactions; what goes first keeps nothing waiting for ever."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.worker import Tick, Worker
+from kernel import clock, db, events
 from tests.waiting import until
 
 AN_HOUR_S = 3600
@@ -37,3 +39,32 @@ def test_a_tick_with_much_to_do_runs_again_at_once_in_transactions_of_its_own(
         worker.stop()
     assert [len(set(one)) for one in seen.values()] == [1, 3, 2]
     assert [len(one) for one in seen.values()] == [1, 3, 2]
+
+
+@dataclass(frozen=True)
+class SomethingHappened:
+    """What the subscribers below hear of."""
+
+
+def test_what_goes_first_is_delivered_first_and_what_is_oldest_in_its_turn_however_much_goes_first(
+    database: sessionmaker[Session], database_url: str
+) -> None:
+    heard: list[str] = []
+
+    def patient(_session: Session, _event: SomethingHappened, _now: datetime) -> None:
+        heard.append("patient")
+
+    def urgent(session: Session, event: SomethingHappened, now: datetime) -> None:
+        heard.append("urgent")
+        events.emit(session, event, subject="test:1", at=now, actor="test")
+
+    with db.transaction(database) as session:
+        events.emit(session, SomethingHappened(), subject="test:1", at=clock.now(), actor="test")
+    table: events.Subscriptions = {SomethingHappened: [patient, urgent]}
+    worker = Worker(database, database_url, table, (), threads=1, first={events.name_of(urgent)})
+    worker.start()
+    try:
+        until(lambda: "patient" in heard, what="what is patient has its turn")
+    finally:
+        worker.stop()
+    assert heard[0] == "urgent"
