@@ -31,11 +31,11 @@ from rules.conditions import (
 from rules.context import NOWHERE, Context, watched_names
 from rules.formulas import Formula
 from rules.histories import Reach
+from rules.leaf import Expression, Silent, View, Window, metrics_of, plain
 from rules.looks import Look, Silence, text_test
 from rules.outcome import Limit
 from rules.questions import Question
 from rules.schedules import Openings, Schedule, openings
-from rules.trees import Expression, Silent, View, Window, metrics_of, plain
 
 Truth = bool | None
 Tree = Callable[[Sequence[Truth]], Truth]

@@ -25,32 +25,26 @@ from pydantic import (
 from kernel import i18n
 from rules import trees
 from rules.faults import DefinitionRefused, Problem, found_by
-from rules.schedules import Schedule
-from rules.trees import (
+from rules.leaf import (
     DIRECTION_NEEDED,
-    All,
     Among,
-    AnyOf,
     AttributeName,
     Between,
     Boolean,
     Comparison,
-    Condition,
     Expression,
     Finite,
     FromAttribute,
     Leaf,
     Node,
-    Not,
     NotNegative,
     Silent,
     Text,
-    comparisons,
-    leaves,
-    map_comparisons,
     metrics_of,
     shape,
 )
+from rules.schedules import Schedule
+from rules.trees import All, AnyOf, Condition, Not, comparisons, leaves, map_comparisons
 
 __all__ = [
     "DIRECTION_NEEDED",

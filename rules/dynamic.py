@@ -25,9 +25,10 @@ from rules.conditions import (
     Repeating,
     ScheduleFromAttribute,
 )
+from rules.leaf import Comparison, FromAttribute, Resolved
 from rules.said import number_of
 from rules.schedules import Schedule
-from rules.trees import Comparison, FromAttribute, Resolved, comparisons, map_comparisons
+from rules.trees import comparisons, map_comparisons
 
 Usable = TypeVar("Usable")
 Offers = Mapping[str, Sequence[Offered]]

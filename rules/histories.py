@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.trees import LONGEST_WINDOW_S, MOST_SAMPLES
+from rules.leaf import LONGEST_WINDOW_S, MOST_SAMPLES
 
 LONGEST_MS: Final = 1000 * LONGEST_WINDOW_S
 _NOTHING_MS: Final = np.empty(0, np.int64)

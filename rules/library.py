@@ -22,6 +22,7 @@ from rules import conditions, overrides, trees
 from rules.conditions import AlarmDefinition
 from rules.events import RuleSaved
 from rules.faults import DefinitionRefused, Problem
+from rules.leaf import Expression
 from rules.models import AlarmType, RuleOverride, RuleVersion
 
 _LONGEST_KEY: Final = 60
@@ -247,7 +248,7 @@ def _check_neighbours(session: Session, definition: AlarmDefinition, company_id:
     problems = []
     for field, tree in definition.conditions():
         for path, leaf in trees.placed(tree, field):
-            if not isinstance(leaf, trees.Expression):
+            if not isinstance(leaf, Expression):
                 continue
             codes = {code for code in leaf.assets.values() if code != "parent"}
             query = select(Asset.code).where(Asset.company_id == company_id, Asset.code.in_(codes))

@@ -12,8 +12,8 @@ import numpy as np
 
 from rules.formulas import Formula
 from rules.histories import History, Reach
+from rules.leaf import Difference, Previous, Rate, Text, View, Window
 from rules.said import Value, number_of, text_of
-from rules.trees import Difference, Previous, Rate, Text, View, Window
 
 
 @dataclass(frozen=True, slots=True)

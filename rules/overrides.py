@@ -26,7 +26,7 @@ from rules.conditions import (
     Severity,
 )
 from rules.faults import DefinitionRefused, Problem, found_by
-from rules.trees import OtherMetric
+from rules.leaf import OtherMetric
 
 _NOT_COMPARED = i18n.noop("The rule does not compare {metric}.")
 _NO_NUMBER = i18n.noop("The limit of {metric} is another metric.")

@@ -6,8 +6,7 @@ For ``rules.compiled``. "Not equal" and its like are no intervals; they are the 
 import math
 from dataclasses import dataclass
 
-from rules.outcome import Limit
-from rules.trees import (
+from rules.leaf import (
     Among,
     Between,
     Boolean,
@@ -23,6 +22,7 @@ from rules.trees import (
     metrics_of,
     plain,
 )
+from rules.outcome import Limit
 
 Interval = tuple[float, float]
 

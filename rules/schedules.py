@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from kernel import i18n
 from people import hours
-from rules.trees import Node
+from rules.leaf import Node
 
 _SPAN_DAYS: Final = (16, 400)
 _DAY_MS: Final = 86_400_000

@@ -26,9 +26,7 @@ from rules.conditions import (
     Repeating,
     ScheduleFromAttribute,
 )
-from rules.schedules import Schedule
-from rules.schedules import Window as ScheduleWindow
-from rules.trees import (
+from rules.leaf import (
     Among,
     Between,
     Boolean,
@@ -46,6 +44,8 @@ from rules.trees import (
     Window,
     plain,
 )
+from rules.schedules import Schedule
+from rules.schedules import Window as ScheduleWindow
 
 SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤", "=": "=", "!=": "≠"}
 _BACK = {">": "≤", ">=": "<", "<": "≥", "<=": ">"}

@@ -18,8 +18,8 @@ from kernel import log
 from rules import dynamic
 from rules.conditions import AlarmDefinition, ClearRule, leaves
 from rules.context import NOWHERE, Context, Device, name_of
+from rules.leaf import Expression, Silent
 from rules.outcome import Watched, hold_ms
-from rules.trees import Expression, Silent
 
 _MOST: Final = 20_000
 

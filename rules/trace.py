@@ -14,11 +14,11 @@ from assets.models import Asset
 from rules import compiled, evaluation, library, questions, standing
 from rules.compiled import Compiled, Length, Truth
 from rules.conditions import AlarmDefinition, All, AnyOf, ClearRule, Condition, Not
+from rules.leaf import metrics_of
 from rules.models import AlarmType
 from rules.outcome import Alarm, Insight, Streak, Watched
 from rules.questions import Question
 from rules.standing import Standing
-from rules.trees import metrics_of
 from telemetry.store import TelemetryStore
 
 Absent = Literal["off", "not_for_it", "not_measured"]

@@ -13,8 +13,8 @@ from api.web import forms
 from kernel.errors import FixwrightError, Invalid
 from rules.conditions import AlarmDefinition, Automatic, ByHand, Comparison, Duration, Simple
 from rules.faults import DefinitionRefused
+from rules.leaf import FromAttribute
 from rules.models import SEVERITIES
-from rules.trees import FromAttribute
 
 USUAL = "usual"
 """Stands in the form for what the company does."""

@@ -28,9 +28,7 @@ from rules.conditions import (
     Severity,
     leaves,
 )
-from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Updated
-from rules.schedules import Openings, Schedule
-from rules.trees import (
+from rules.leaf import (
     Among,
     Between,
     Boolean,
@@ -44,6 +42,8 @@ from rules.trees import (
     Window,
     metrics_of,
 )
+from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Updated
+from rules.schedules import Openings, Schedule
 
 Truth = bool | None
 Transition = Raised | SeverityChanged | Updated | Cleared
