@@ -19,6 +19,7 @@ from maintenance.rulebook.bulk import Edit
 from maintenance.rulebook.importing import Plan
 from maintenance.rulebook.text import LARGEST
 from people.scope import Viewer
+from rules import visible
 
 router = APIRouter(prefix="/rules")
 Reader = Annotated[Viewer, needs("rules.read")]
@@ -60,9 +61,12 @@ def overview(request: Request, db: Db, viewer: Reader) -> Response:
 
 
 @router.get("/text/download")
-def download(db: Db, viewer: Reader, type_id: Annotated[str, Query(alias="type")] = "") -> Response:
-    """Return the rules of a type, or all of them, as a file."""
-    return v1.written(db, viewer, v1.Chosen(asset_type_id=forms.whole(type_id, "type")))
+def download(db: Db, viewer: Reader, type_id: Annotated[str, Query(alias="type")] = "", rule: str = "") -> Response:
+    """Return one rule, the rules of a type, or all of them, as a file."""
+    rule_id = forms.whole(rule, "rule")
+    ids = [] if rule_id is None else [visible.find(db, viewer, rule_id).id]
+    chosen = v1.Chosen(id=ids, asset_type_id=forms.whole(type_id, "type"))
+    return v1.written(db, viewer, chosen)
 
 
 @router.post("/text")

@@ -190,6 +190,18 @@ def test_AS_10_one_asset_may_differ_and_the_page_says_so(
     assert client.get(f"/api/v1/rules/{rule}/overrides").json()["items"][0]["asset_id"] == machines["far"]
 
 
+def test_RUL_14_the_page_of_a_rule_leads_to_its_text_and_to_no_other_rules(
+    client: httpx.Client, machines: dict[str, int], rule: int
+) -> None:
+    assert client.post("/api/v1/rules", json=body(machines, key="other")).status_code == 201
+    address = f"/rules/text/download?rule={rule}"
+    page = client.get(f"/rules/{rule}").text
+    assert re.search(rf'<a href="{re.escape(address)}" download>Download as text</a>', page)
+    file = client.get(address)
+    assert file.headers["content-type"].startswith("application/yaml")
+    assert re.findall(r"key: (\w+)", file.text) == ["overheat"]
+
+
 def test_a_rule_is_switched_off_and_on(client: httpx.Client, rule: int) -> None:
     assert client.post(f"/rules/{rule}/switch", data={"on": "0"}).status_code == 303
     assert client.get(f"/api/v1/rules/{rule}").json()["is_enabled"] is False
@@ -235,7 +247,12 @@ def test_a_rule_of_one_site_or_of_another_company_does_not_exist_elsewhere(
     ).json()["id"]
     for stranger in (client_of("planner", "quarry"), client_of("administrator", "company", of=other)):
         for rule in (local, own):
-            for path in (f"/rules/{rule}", f"/api/v1/rules/{rule}", f"/api/v1/rules/{rule}/versions"):
+            for path in (
+                f"/rules/{rule}",
+                f"/rules/text/download?rule={rule}",
+                f"/api/v1/rules/{rule}",
+                f"/api/v1/rules/{rule}/versions",
+            ):
                 assert stranger.get(path).status_code == 404, path
         assert stranger.get("/api/v1/rules").json()["items"] == []
         assert "Overheat" not in stranger.get("/rules").text
