@@ -32,6 +32,7 @@ PROMISED = (
     "live.alarm_p50_ms",
     "live.alarm_p95_ms",
     "live.alarm_p99_ms",
+    "live.bell_p95_ms",
     "live.page_p95_ms",
     "live.memory_growth_mb",
     "live.memory_peak_mb",

@@ -1,11 +1,17 @@
+<<<<<<< Updated upstream
 """Devices that send all the time, a hostile one, and one reader of pages: the load of live benchmarks, cheaply made.
+=======
+"""A thousand devices that send all the time, a reader of pages and one page left open: the load of the live benchmark.
+>>>>>>> Stashed changes
 
     python -m bench.crowd devices PORT CONNECTIONS RATE SECONDS
     python -m bench.crowd hostile PORT DEVICE RATE SECONDS
     python -m bench.crowd reader URL COOKIE SECONDS PATH…
+    python -m bench.crowd listener URL COOKIE
 
 Processes of their own, so that they take nothing from the interpreter that is measured. Devices are raw MQTT 5 packets
-over sockets in one loop; each message carries the time at which it was sent. The reader prints its milliseconds.
+over sockets in one loop; each message carries the time at which it was sent. The reader prints its milliseconds,
+the listener each alarm that its open page is told of.
 """
 
 import json
@@ -105,6 +111,19 @@ def reader(url: str, secret: str, seconds: float, paths: Sequence[str]) -> list[
     return taken
 
 
+def listener(url: str, secret: str) -> None:
+    """Keep one page open and print each alarm it is told of, with the moment by the clock all processes share."""
+    cookies = {access.COOKIE: secret}
+    with httpx.stream("GET", f"{url}/live?topics=alarms", cookies=cookies, timeout=60) as answer:
+        answer.raise_for_status()
+        for line in answer.iter_lines():
+            at = time.perf_counter()
+            if line.startswith("retry:"):
+                print("ready", flush=True)
+            elif line.startswith("data:"):
+                print(line.split()[-1], at, flush=True)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["devices", port, connections, rate, seconds]:
@@ -113,5 +132,7 @@ if __name__ == "__main__":
             print(hostile(int(port), int(device), int(rate), float(seconds)))
         case ["reader", url, secret, seconds, *paths]:
             print(json.dumps(reader(url, secret, float(seconds), paths)))
+        case ["listener", url, secret]:
+            listener(url, secret)
         case _:
             sys.exit(__doc__)

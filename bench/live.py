@@ -47,6 +47,8 @@ BEYOND: Final = 9_500.0
 FAULT_EVERY_S: Final = 0.25
 LATEST_MS: Final = 60_000
 LOOK_EVERY_S: Final = 0.25
+BELL_WAIT_S: Final = 10.0
+"""How long after the last fault the open page may still be told."""
 
 
 class TimedStore(DuckDbStore):
@@ -96,6 +98,15 @@ class _Memory(threading.Thread):
 
 
 @dataclass(frozen=True, slots=True)
+class _Fault:
+    """A machine that got too hot, when its reading was sent, and how long its alarm took to be seen."""
+
+    asset: int
+    began: float
+    alarm_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Stage:
     url: str
     address: str
@@ -111,7 +122,8 @@ def measure(
     """Return the figures of ``seconds`` under load, after some to warm up.
 
     ``reading_p99_ms``: from publish to committed reading, of all readings; ``alarm_p99_ms``: from publish to an alarm
-    that others can see, of one fault each quarter of a second; ``page_p95_ms``: of the pages of one reader.
+    that others can see, of one fault each quarter of a second; ``bell_p95_ms``: from publish to an open page that is
+    told of the alarm; ``page_p95_ms``: of the pages of one reader.
     ``cores``, ``memory_…``: of this process, devices and reader not counted; ``memory_slope_mb_min`` is that of the
     last two thirds, when what fills once and is then used again is full.
     """
@@ -120,6 +132,9 @@ def measure(
         crowd = load.enter_context(
             beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
         )
+        bell = load.enter_context(_beside("listener", stage.address, stage.cookie))
+        assert bell.stdout is not None  # noqa: S101 - a pipe was asked for
+        bell.stdout.readline()
         time.sleep(warm_up_s)
         paths = ["/", "/alarms", "/assets", *(f"/assets/{asset}" for asset in stage.assets[:3])]
         reader = load.enter_context(beside("reader", stage.address, stage.cookie, str(seconds), *paths))
@@ -127,12 +142,14 @@ def measure(
         began, cpu_s, memory = time.monotonic(), time.process_time(), psutil.Process().memory_info().rss
         watched = _Memory()
         watched.start()
-        alarms = _faults(stage, connections, until=began + seconds)
+        faults = _faults(stage, connections, until=began + seconds)
+        alarms = [fault.alarm_ms for fault in faults]
         elapsed, grown = time.monotonic() - began, psutil.Process().memory_info().rss - memory
         cores = (time.process_time() - cpu_s) / elapsed
         received = int(stage.store.late_ms.sum()) / len(fleet.METRICS) / elapsed
         pages = json.loads(reader.communicate(timeout=60)[0])
         crowd.terminate()
+        bells = _bells(stage.url, bell, faults)
         return {
             "messages_per_s": received,
             "connections": float(connections),
@@ -142,6 +159,9 @@ def measure(
             "alarm_p95_ms": float(np.percentile(alarms, 95)),
             "alarm_p99_ms": float(np.percentile(alarms, 99)),
             "alarms": float(len(alarms)),
+            "bell_p50_ms": float(np.percentile(bells, 50)),
+            "bell_p95_ms": float(np.percentile(bells, 95)),
+            "bells": float(len(bells)),
             "page_p95_ms": float(np.percentile(pages, 95)),
             "pages": float(len(pages)),
             "cores": cores,
@@ -187,8 +207,8 @@ def _seed(session: Session, machines: int, connections: int) -> tuple[list[int],
     return [first + number for number in range(connections, machines)], secret
 
 
-def _faults(stage: _Stage, first: int, until: float) -> list[float]:
-    """Let one machine after the other get too hot; return the milliseconds until its alarm can be seen."""
+def _faults(stage: _Stage, first: int, until: float) -> list[_Fault]:
+    """Let one machine after the other get too hot; return when, and how long until its alarm can be seen."""
     taken = []
     with (
         psycopg.connect(stage.url.replace("+psycopg", "", 1), autocommit=True) as witness,
@@ -200,9 +220,28 @@ def _faults(stage: _Stage, first: int, until: float) -> list[float]:
                 break
             began = time.perf_counter()
             stream.sendall(reading(first + number, BEYOND, number + 1))
-            taken.append(until_row(witness, "SELECT 1 FROM alarm WHERE asset_id = %s", asset, began))
+            seen_ms = until_row(witness, "SELECT 1 FROM alarm WHERE asset_id = %s", asset, began)
+            taken.append(_Fault(asset, began, seen_ms))
             time.sleep(max(0.0, FAULT_EVERY_S - (time.perf_counter() - began)))
     return taken
+
+
+def _bells(url: str, bell: "subprocess.Popen[bytes]", faults: list[_Fault]) -> list[float]:
+    """Return the milliseconds from publish until the open page was told, of each alarm it was told of."""
+    with psycopg.connect(url.replace("+psycopg", "", 1)) as witness:
+        alarm_of = dict(witness.execute("SELECT asset_id, 'alarm:' || min(id) FROM alarm GROUP BY asset_id").fetchall())
+    heard: dict[str, float] = {}
+    wanted = {alarm_of[fault.asset] for fault in faults}
+    at_last = threading.Timer(BELL_WAIT_S, bell.terminate)
+    at_last.start()
+    for line in bell.stdout or ():
+        subject, at = line.decode().split()
+        heard.setdefault(subject, float(at))
+        if wanted <= heard.keys():
+            break
+    at_last.cancel()
+    told = [(heard.get(alarm_of[fault.asset]), fault.began) for fault in faults]
+    return [1000 * (at - began) for at, began in told if at is not None]
 
 
 @contextmanager
