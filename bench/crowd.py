@@ -1,8 +1,4 @@
-<<<<<<< Updated upstream
-"""Devices that send all the time, a hostile one, and one reader of pages: the load of live benchmarks, cheaply made.
-=======
-"""A thousand devices that send all the time, a reader of pages and one page left open: the load of the live benchmark.
->>>>>>> Stashed changes
+"""Devices that send all the time, a hostile one, a reader of pages and a page left open: the load of live benchmarks.
 
     python -m bench.crowd devices PORT CONNECTIONS RATE SECONDS
     python -m bench.crowd hostile PORT DEVICE RATE SECONDS

@@ -132,7 +132,7 @@ def measure(
         crowd = load.enter_context(
             beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
         )
-        bell = load.enter_context(_beside("listener", stage.address, stage.cookie))
+        bell = load.enter_context(beside("listener", stage.address, stage.cookie))
         assert bell.stdout is not None  # noqa: S101 - a pipe was asked for
         bell.stdout.readline()
         time.sleep(warm_up_s)
@@ -229,7 +229,8 @@ def _faults(stage: _Stage, first: int, until: float) -> list[_Fault]:
 def _bells(url: str, bell: "subprocess.Popen[bytes]", faults: list[_Fault]) -> list[float]:
     """Return the milliseconds from publish until the open page was told, of each alarm it was told of."""
     with psycopg.connect(url.replace("+psycopg", "", 1)) as witness:
-        alarm_of = dict(witness.execute("SELECT asset_id, 'alarm:' || min(id) FROM alarm GROUP BY asset_id").fetchall())
+        rows = witness.execute("SELECT asset_id, 'alarm:' || min(id) FROM alarm GROUP BY asset_id").fetchall()
+    alarm_of: dict[int, str] = dict(rows)
     heard: dict[str, float] = {}
     wanted = {alarm_of[fault.asset] for fault in faults}
     at_last = threading.Timer(BELL_WAIT_S, bell.terminate)
