@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -30,11 +29,11 @@ from ingest.judging import Judging
 from ingest.late import Late
 from ingest.licence import Deposed, Licence
 from ingest.mapper import Mapper
-from ingest.models import RejectedMessage
 from ingest.passing import Passing
 from ingest.patience import TRANSIENT, Patience
 from ingest.publisher import Outgoing
 from ingest.registry import Registry
+from ingest.replaying import Replaying
 from ingest.resolve import Resolved, Resolver
 from ingest.sparkplug.follow import Follower
 from ingest.sparkplug.kept import Outrun
@@ -48,8 +47,6 @@ from telemetry import quality, series
 from telemetry.readings import Flag, Int64s, Latest, Readings
 from telemetry.series import Pair
 from telemetry.store import TelemetryStore
-
-_REPLAYS: Final = 500
 
 _log = log.of(__name__)
 
@@ -101,6 +98,7 @@ class Pipeline:
             following=self._following,
         )
         self.books = Books(self._resolver, self.mapper, self._writing)
+        self.replaying = Replaying(sessions, self._writing, self._resolver, self._again)
         if store is not None:
             self.open(store)
 
@@ -246,6 +244,10 @@ class Pipeline:
         ]
         return answers if followed is None else answers + followed.asked
 
+    def _again(self, batch: Batch, number: int) -> list[Outgoing]:
+        """Lead a message along the path that was set aside under a number."""
+        return self._path(batch, self.decode(batch), replays=[number])
+
     def _catch_up(self, decoded: Decoded) -> None:
         """Go on with edge nodes from where other workers have left them."""
 
@@ -390,27 +392,3 @@ class Pipeline:
             self.ground.unsettle()
             self.judging.run_timers(now)
         return changed
-
-    def replay(self) -> list[Outgoing]:
-        """Try the messages again that somebody asked for, each as if it came when it first came."""
-        with self._sessions() as session:
-            numbers = rejected.asked(session, limit=_REPLAYS)
-        outgoing: list[Outgoing] = []
-        for number in numbers:
-            # One at a time, so that one that fails takes no other along, and large ones are not all held at once.
-            with self._sessions() as session:
-                row = session.get_one(RejectedMessage, number)
-            batch = Batch.of([(row.topic, row.payload)], received_ms=clock.to_ms(row.received_at))
-            try:
-                outgoing += self._path(batch, self.decode(batch), replays=[number])
-            except (*TRANSIENT, Deposed):
-                raise
-            except Exception as error:  # noqa: BLE001 - the edge of a replay: it stays set aside, with the reason
-                self._refuse_again(number, batch, error)
-        return outgoing
-
-    def _refuse_again(self, number: int, batch: Batch, error: Exception) -> None:
-        reject = Rejected(0, Reason.FAILED, f"{type(error).__name__}: {error}", topics.parse(batch.topics[0]).device)
-        ((_, whole),) = self._resolver.kept(batch, [reject])
-        with self._writing() as session:
-            rejected.settle(session, [], [(number, whole)], now=clock.now())

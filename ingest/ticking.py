@@ -81,7 +81,7 @@ class Ticking:
         await self._doorway.meet()
         if isinstance(edge, Consumer) and (changed.mappings or changed.devices):
             edge.follow(pipeline.mapper.filters)
-        replay = pipeline.replay if self._is_eldest() else list[Outgoing]
+        replay = pipeline.replaying.try_again if self._is_eldest() else list[Outgoing]
         for message in await self._between(replay):
             edge.publish(message)
         await self._between(lambda: pipeline.see_who_was_not_born(clock.now()))

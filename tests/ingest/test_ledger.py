@@ -118,8 +118,8 @@ def test_ING_3_a_replay_after_the_cause_is_mended_leaves_none_rejected_and_no_se
         plant.device(session, works, "late", asset=works.assets[0], announced=True)
         assert rejected.ask_all(session, owner, reason="unknown_device", device_key=None, now=clock.now()) == 30
     pipeline.follow_changes(clock.now())
-    pipeline.replay()
-    pipeline.replay()
+    pipeline.replaying.try_again()
+    pipeline.replaying.try_again()
     pipeline.books.close(clock.now())
     with database() as session:
         assert session.scalar(select(RejectedMessage.id).where(RejectedMessage.replayed_at.is_(None))) is None

@@ -161,7 +161,7 @@ def test_ING_12_a_mended_mapping_holds_at_once_and_a_replay_leaves_nothing_rejec
         mappings.revise(session, session.get_one(Mapping, mapped.id), wider, SAMPLE, actor="a", now=clock.now())
         rejected.ask(session, session.get_one(RejectedMessage, row.id), by="a", company_id=1, now=clock.now())
     assert pipeline.follow_changes(clock.now()).mappings
-    pipeline.replay()
+    pipeline.replaying.try_again()
     assert kept(database) == []
     assert samples(database, store, works.devices[0], "temperature") == [(5000, 20.5)]
 
@@ -328,7 +328,7 @@ def test_an_unknown_device_is_listed_for_approval_where_the_mapping_admits_it(
         for row in rows(database, RejectedMessage):
             rejected.ask(session, session.get_one(RejectedMessage, row.id), by="a", company_id=1, now=clock.now())
     pipeline.follow_changes(clock.now())
-    pipeline.replay()
+    pipeline.replaying.try_again()
     assert kept(database) == []
     assert samples(database, store, device, "level") == [(0, 5), (1000, 5), (2000, 5)]
     assert made.admits

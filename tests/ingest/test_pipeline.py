@@ -332,8 +332,8 @@ def test_ING_3_a_replay_leaves_nothing_rejected_and_no_second_copy(
     pipeline.follow_changes(clock.now())
     with db.transaction(database) as session:
         rejected.ask(session, session.merge(kept), by="account:1", company_id=works.company.id, now=NOW)
-    pipeline.replay()
-    pipeline.replay()
+    pipeline.replaying.try_again()
+    pipeline.replaying.try_again()
     (done,) = rows(database, RejectedMessage)
     assert done.replayed_at is not None
     assert done.replay_asked_at is None
@@ -348,7 +348,7 @@ def test_a_replay_that_is_refused_again_says_so_and_stays_open(
     (kept,) = rows(database, RejectedMessage)
     with db.transaction(database) as session:
         rejected.ask(session, session.merge(kept), by="account:1", company_id=works.company.id, now=NOW)
-    pipeline.replay()
+    pipeline.replaying.try_again()
     (still,) = rows(database, RejectedMessage)
     assert (still.replayed_at, still.replay_asked_at, still.reason, still.repeats) == (
         None,

@@ -137,7 +137,7 @@ def test_ING_9_what_was_set_aside_is_replayed_by_the_births_that_another_worker_
     with db.transaction(database) as session:
         for row in session.scalars(select(RejectedMessage)):
             row.replay_asked_at, row.replayed_by = clock.now(), "account:1"
-    one.pipeline.replay()
+    one.pipeline.replaying.try_again()
     assert 3.0 in values(database, store, "edge", "temperature")
 
 
