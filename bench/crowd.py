@@ -47,6 +47,7 @@ def devices(port: int, connections: int, rate: int, seconds: float) -> int:
     by_file = {stream.fileno(): stream for stream in streams}
     for file in by_file:
         answers.register(file, select.EPOLLIN)
+    _say_so()
     began, sent = time.monotonic(), 0
     while (elapsed := time.monotonic() - began) < seconds:
         for number in range(sent, int(elapsed * rate)):
@@ -73,6 +74,7 @@ POISON: Final = (
 def hostile(port: int, device: int, rate: int, seconds: float) -> int:
     """Send ``rate`` messages a second as one device, each tenth of them poison; return how many."""
     with connected(port, mqtt5.ConnectPacket("hostile", clean_start=True)) as stream:
+        _say_so()
         began, sent = time.monotonic(), 0
         while (elapsed := time.monotonic() - began) < seconds:
             due = int(elapsed * rate)
@@ -82,6 +84,11 @@ def hostile(port: int, device: int, rate: int, seconds: float) -> int:
                 stream.recv(65_536)
             time.sleep(_EVERY_S)
         return sent
+
+
+def _say_so() -> None:
+    """Tell whoever started this that all are connected and sending begins."""
+    print("begun", flush=True)
 
 
 def _hostile(device: int, number: int) -> bytes:

@@ -133,8 +133,8 @@ def measure(
             beside("devices", str(stage.broker.port), str(connections), str(rate), str(length + 5))
         )
         bell = load.enter_context(beside("listener", stage.address, stage.cookie))
-        assert bell.stdout is not None  # noqa: S101 - a pipe was asked for
-        bell.stdout.readline()
+        begun(crowd)
+        begun(bell)
         time.sleep(warm_up_s)
         paths = ["/", "/alarms", "/assets", *(f"/assets/{asset}" for asset in stage.assets[:3])]
         reader = load.enter_context(beside("reader", stage.address, stage.cookie, str(seconds), *paths))
@@ -253,6 +253,12 @@ def beside(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
             yield started
         finally:
             started.terminate()
+
+
+def begun(started: "subprocess.Popen[bytes]") -> None:
+    """Wait until what runs beside is connected, and does what it is for."""
+    if started.stdout is None or not started.stdout.readline():
+        raise RuntimeError("what was to run beside did not begin")
 
 
 if __name__ == "__main__":

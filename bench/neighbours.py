@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from assets.models import Device
 from bench import fleet
-from bench.live import TimedStore, beside
+from bench.live import TimedStore, begun, beside
 from ingest import limits
 from ingest.limits import Limit
 from ingest.run import Ingest
@@ -44,12 +44,14 @@ def measure(*, seconds: float = 20.0) -> dict[str, float]:
     ``times_alone`` is the p95 beside it over the p95 alone; ``hostile_per_s`` is what the hostile device sent.
     """
     with _staged() as stage, ExitStack() as load:
-        length = str(2 * seconds + 3 * _SETTLE_S)
-        load.enter_context(beside("devices", str(stage.broker.port), str(NEIGHBOURS), str(NEIGHBOURS), length))
+        length = str(2 * seconds + 5 * _SETTLE_S)
+        crowd = load.enter_context(beside("devices", str(stage.broker.port), str(NEIGHBOURS), str(NEIGHBOURS), length))
+        begun(crowd)
         time.sleep(_SETTLE_S)
         alone = _watched(stage.store, seconds)
         flood = ("hostile", str(stage.broker.port), str(NEIGHBOURS), str(MAY * TIMES), str(seconds + _SETTLE_S))
         hostile = load.enter_context(beside(*flood))
+        begun(hostile)
         time.sleep(_SETTLE_S)
         flooded = _watched(stage.store, seconds)
         sent = int(hostile.communicate(timeout=60)[0])
