@@ -39,6 +39,8 @@ FEATURES: tuple[str, ...] = (
     "machines",
     "mappings",
     "meters",
+    # Before the page of one order, whose address is whatever stands behind "/orders/".
+    "order_export",
     "order_policies",
     "notices",
     "orders",

@@ -1,19 +1,15 @@
-"""The pages of work orders: the list, the board and the download, one order with its timeline, a new one."""
+"""The pages of work orders: the list and the board, one order with its timeline, a new one."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import paging
 from api.access import Db, Parts, needs
 from api.v1 import orders as v1
 from api.web import checklists, due, pages, parts
@@ -32,27 +28,6 @@ Opener = Annotated[Viewer, needs("orders.create")]
 Commenter = Annotated[Viewer, needs("orders.comment")]
 
 PAGE = 50
-MOST_EXPORTED = 10_000
-EXPORTED = (
-    i18n.noop("Order"),
-    i18n.noop("Title"),
-    i18n.noop("Asset code"),
-    i18n.noop("Asset"),
-    i18n.noop("Where"),
-    i18n.noop("Phase"),
-    i18n.noop("Priority"),
-    i18n.noop("From"),
-    i18n.noop("Who"),
-    i18n.noop("Opened"),
-    i18n.noop("Due"),
-    i18n.noop("Started at"),
-    i18n.noop("Finished at"),
-    i18n.noop("Closed at"),
-    i18n.noop("Minutes worked"),
-    i18n.noop("Finding"),
-    i18n.noop("What was done?"),
-    i18n.noop("Rework"),
-)
 COLUMN = 30
 """Cards shown in one column of the board."""
 VIEWS: dict[str, tuple[str, dict[str, str]]] = {
@@ -143,54 +118,6 @@ def _columns(db: Session, viewer: Viewer, wanted: v1.Filter, now: datetime) -> l
         for phase in counts
         if phase != "paused" or counts[phase]
     ]
-
-
-@router.get("/export.csv")
-def export(request: Request, db: Db, viewer: Reader, wanted: Annotated[v1.Filter, Query()]) -> Response:
-    """Download a filter's orders as a table for a spreadsheet, at most 10,000 rows, times in the viewer's zone."""
-    after = paging.read(wanted.cursor, worklist.SORTS[wanted.sort])
-    rows = worklist.listed(
-        db, viewer, wanted.asked(viewer), now=clock.now(), sort=wanted.sort, after=after, limit=MOST_EXPORTED
-    )
-    words, lang = i18n.catalogue(request.state.language), request.state.language
-    out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow([words.get(label, label) for label in EXPORTED])
-    for row in rows:
-        table.writerow([_harmless(cell) for cell in _cells(row, viewer, lang)])
-    # The mark at the beginning tells spreadsheets that the Chinese in it is UTF-8.
-    return Response(
-        "\ufeff" + out.getvalue(),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="orders.csv"'},
-    )
-
-
-def _cells(row: Order, viewer: Viewer, lang: str) -> list[str]:
-    zone = ZoneInfo(viewer.zone)
-    moments = (row.created_at, row.due_at, row.started_at, row.finished_at, row.closed_at)
-    worked = lifecycle.worked(desk.times_of(row), clock.now())
-    return [
-        row.number,
-        (row.title_zh or row.title) if lang == "zh" else row.title,
-        row.asset.code if row.asset else "",
-        row.asset.called(lang) if row.asset else "",
-        row.site.called(lang) if row.site else "",
-        row.phase,
-        str(row.priority),
-        row.origin,
-        row.assignee.name if row.assignee else "",
-        *(f"{moment.astimezone(zone):%Y-%m-%d %H:%M}" if moment else "" for moment in moments),
-        f"{worked.total_seconds() / 60:.0f}" if worked is not None else "",
-        row.finding or "",
-        row.resolution or "",
-        str(row.rework),
-    ]
-
-
-def _harmless(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 @router.get("/new")
