@@ -40,6 +40,8 @@ NOUNS: tuple[str, ...] = (
     "meters",
     "order_policies",
     "notices",
+    # Before one order, whose address is whatever stands behind "/orders/".
+    "order_dispatch",
     "orders",
     "parts",
     "places",

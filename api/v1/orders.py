@@ -1,7 +1,7 @@
-"""Work orders over JSON: listed, opened, assigned, taken through their life; their timeline and decisions."""
+"""Work orders over JSON: listed, opened, taken through their life; their timeline."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response, UploadFile
@@ -14,8 +14,6 @@ from api.runtime import Runtime
 from assets.models import Asset
 from kernel import clock, files
 from kernel.errors import Invalid
-from maintenance.dispatch import assign, pool
-from maintenance.dispatch.models import Decision
 from maintenance.orders import authority, desk, lifecycle, opening, timeline, worklist
 from maintenance.orders.models import Entry, Order
 from maintenance.orders.worklist import Wanted
@@ -26,8 +24,6 @@ from people.scope import Viewer
 router = APIRouter(prefix="/orders", tags=["orders"])
 Reader = Annotated[Viewer, needs("orders.read")]
 Opener = Annotated[Viewer, needs("orders.create")]
-Assigner = Annotated[Viewer, needs("orders.assign")]
-Worker = Annotated[Viewer, needs("orders.work")]
 Commenter = Annotated[Viewer, needs("orders.comment")]
 Priority = Annotated[int, Field(ge=1, le=4, description="1 is an emergency, 4 can wait.")]
 STEPS = {
@@ -148,20 +144,6 @@ class StepIn(BaseModel):
     resolution: str | None = Field(None, max_length=4000)
 
 
-class AssignIn(BaseModel):
-    """Who is to have an order; a reason overrides a filter of dispatch."""
-
-    account_id: int
-    reason: str = Field("", max_length=500)
-    planned_at: AwareDatetime | None = None
-
-
-class OfferIn(BaseModel):
-    """How long an order lies in the grab pool."""
-
-    minutes: int = Field(15, ge=1, le=24 * 60)
-
-
 class CommentIn(BaseModel):
     """A comment, for colleagues unless public."""
 
@@ -184,32 +166,6 @@ class EntryOut(BaseModel):
     detail: dict[str, Any]
     file_id: int | None
     request_id: int | None
-
-
-class CandidateOut(BaseModel):
-    """A person a decision considered: removed by a filter, or scored."""
-
-    account_id: int
-    name: str
-    removed_by: str | None
-    why: str | None
-    scores: dict[str, float]
-    total: float
-    open_minutes: int
-
-
-class DecisionOut(BaseModel):
-    """A dispatch decision as it was stored, with what was known then."""
-
-    id: int
-    at: datetime
-    mode: str
-    by: str
-    chosen_id: int | None
-    reason: str
-    is_override: bool
-    inputs: dict[str, Any]
-    candidates: list[CandidateOut]
 
 
 class Filter(BaseModel):
@@ -280,20 +236,13 @@ def open_order(db: Db, viewer: Opener, body: OrderIn, response: Response) -> Ord
     draft = opening.about(asset, origin="person", **body.model_dump(exclude={"asset_id"}))
     order = opening.open_order(db, draft, actor=viewer.actor, now=clock.now())
     response.headers["Location"] = f"/api/v1/orders/{order.id}"
-    return _whole(db, viewer, order.id, response)
-
-
-@router.get("/pool")
-def grab_pool(db: Db, viewer: Worker) -> paging.Page[OrderOut]:
-    """List the orders that you may take from the grab pool now."""
-    now = clock.now()
-    return paging.Page(items=[shown(row, now) for row in pool.open_to(db, viewer, now)])
+    return whole(db, viewer, order.id, response)
 
 
 @router.get("/{order_id}")
 def order(db: Db, viewer: Reader, order_id: int, response: Response) -> OrderWhole:
     """Return one order and the steps that are open to you."""
-    return _whole(db, viewer, order_id, response)
+    return whole(db, viewer, order_id, response)
 
 
 @router.get("/{order_id}/timeline")
@@ -306,59 +255,6 @@ def entries(
     rows = timeline.of_order(db, found, limit=limit + 1, before=after and (after[0], after[1]))
     page, following = paging.cut(rows, limit, lambda row: (row.at, row.id))
     return paging.Page(items=[EntryOut.model_validate(row) for row in page], next=following)
-
-
-@router.get("/{order_id}/decisions")
-def decisions(db: Db, viewer: Reader, order_id: int) -> paging.Page[DecisionOut]:
-    """List the dispatch decisions about an order, the newest first, as they were stored."""
-    found = scope.find(db, Order, order_id, viewer, "orders.read")
-    return paging.Page(items=[_decision(row) for row in assign.decisions(db, found)])
-
-
-@router.get("/{order_id}/candidates")
-def candidates(
-    db: Db, viewer: Assigner, order_id: int, planned_at: AwareDatetime | None = None
-) -> paging.Page[CandidateOut]:
-    """Rank who could have an order now, or at a planned time, and say why others could not."""
-    found = scope.find(db, Order, order_id, viewer, "orders.read")
-    scope.require(db, viewer, "orders.assign", found.unit_id)
-    _job, ranked = assign.consider(db, found, clock.now(), planned_at=planned_at)
-    return paging.Page(items=[_candidate(assign.as_stored(one)) for one in ranked])
-
-
-@router.post("/{order_id}/assign")
-def assign_by_hand(
-    db: Db, viewer: Assigner, order_id: int, body: AssignIn, response: Response, version: versions.IfMatch
-) -> OrderWhole:
-    """Give an order to a person; one whom dispatch would filter out needs a reason."""
-    assign.by_hand(
-        db,
-        order_id,
-        body.account_id,
-        viewer,
-        now=clock.now(),
-        reason=body.reason,
-        planned_at=body.planned_at,
-        version=version,
-    )
-    return _whole(db, viewer, order_id, response)
-
-
-@router.post("/{order_id}/offer")
-def offer(db: Db, viewer: Assigner, order_id: int, response: Response, body: OfferIn | None = None) -> OrderWhole:
-    """Put an order into the grab pool for some minutes."""
-    found = desk.locked(db, scope.find(db, Order, order_id, viewer, "orders.read").id)
-    scope.require(db, viewer, "orders.assign", found.unit_id)
-    open_for = timedelta(minutes=(body or OfferIn()).minutes)
-    pool.offer(db, found, actor=viewer.actor, now=clock.now(), open_for=open_for)
-    return _whole(db, viewer, order_id, response)
-
-
-@router.post("/{order_id}/grab")
-def grab(db: Db, viewer: Worker, order_id: int, response: Response) -> OrderWhole:
-    """Take an order from the grab pool; the first has it, others get 409."""
-    assign.grab(db, order_id, viewer, now=clock.now())
-    return _whole(db, viewer, order_id, response)
 
 
 @router.post("/{order_id}/comments", status_code=201)
@@ -389,7 +285,7 @@ def _step_of(verb: str) -> Callable[..., OrderWhole]:
     ) -> OrderWhole:
         words = (body or StepIn()).model_dump()
         desk.act(db, order_id, verb, viewer, now=clock.now(), version=version, **words)
-        return _whole(db, viewer, order_id, response)
+        return whole(db, viewer, order_id, response)
 
     step.__doc__ = f"{STEPS[verb]} A step that is not possible now answers 409 and says which are."
     return step
@@ -451,7 +347,8 @@ def shown(row: Order, now: datetime) -> OrderOut:
     return OrderOut.model_validate(_values(row, now))
 
 
-def _whole(db: Session, viewer: Viewer, order_id: int, response: Response) -> OrderWhole:
+def whole(db: Session, viewer: Viewer, order_id: int, response: Response) -> OrderWhole:
+    """Return an order as the API shows it to who asks, its version in the answer's head."""
     db.flush()
     row = worklist.whole(db, order_id, viewer)
     versions.give(response, row.version)
@@ -484,22 +381,3 @@ def _values(row: Order, now: datetime) -> dict[str, Any]:
 def person_of(account: Account | None) -> PersonOut | None:
     """Return a person as the API shows one."""
     return PersonOut.model_validate(account) if account is not None else None
-
-
-def _candidate(stored: dict[str, Any]) -> CandidateOut:
-    why = stored["why"].format(**stored["why_values"]) if stored["why"] else None
-    return CandidateOut.model_validate({**stored, "why": why})
-
-
-def _decision(row: Decision) -> DecisionOut:
-    return DecisionOut(
-        id=row.id,
-        at=row.at,
-        mode=row.mode,
-        by=row.by,
-        chosen_id=row.chosen_id,
-        reason=row.reason,
-        is_override=row.is_override,
-        inputs=row.inputs,
-        candidates=[_candidate(one) for one in row.candidates["list"]],
-    )
