@@ -56,6 +56,8 @@ FEATURES: tuple[str, ...] = (
     "rule_texts",
     "rule_handling",
     "rule_trial",
+    # Before the page of one rule, and behind what has an address of its own below "/rules/".
+    "rule_forms",
     "rules",
     "scan",
     "search",

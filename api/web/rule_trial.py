@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.access import Db, Parts, needs
 from api.runtime import Runtime
 from api.v1 import steps
-from api.web import curves, forms, pages, rules, thresholds
+from api.web import curves, forms, pages, rule_forms, rules, thresholds
 from api.web.thresholds import ThresholdForm
 from assets import measured, types
 from assets.models import Asset, Metric
@@ -35,7 +35,7 @@ from rules.sentences import Told
 
 router = APIRouter()
 Writer = Annotated[Viewer, needs("rules.write")]
-DAYS: Final = rules.TRIED_DAYS
+DAYS: Final = rule_forms.TRIED_DAYS
 POINTS: Final = 600
 MOST_LINES: Final = 4
 NIGHT: Final = (22, 6)
