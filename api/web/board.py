@@ -16,7 +16,7 @@ from api.web import due, pages
 from assets.models import Site
 from kernel import clock
 from maintenance.dispatch import crowd
-from maintenance.orders import desk, dictionary, requests, urgency, worklist
+from maintenance.orders import dictionary, faults, requests, urgency, worklist
 from maintenance.orders.models import Order
 from maintenance.orders.models import Request as Report
 from maintenance.orders.worklist import Wanted
@@ -124,7 +124,7 @@ def _orders(db: Session, viewer: Viewer, now: datetime) -> dict[str, Any]:
             func.count().filter(Order.due_at >= now),
         ).where(
             scope.visible(Order, viewer, "orders.read"),
-            desk.is_open(),
+            faults.is_open(),
             Order.finished_at.is_(None),
             Order.due_at < now + due.NEAR,
         )
@@ -195,7 +195,9 @@ def _site_points(db: Session, viewer: Viewer, language: str) -> list[dict[str, A
     open_orders: dict[int | None, int] = {}
     worst: dict[int | None, str] = {}
     if viewer.may("orders.read"):
-        counted = select(Order.site_id, func.count()).where(scope.visible(Order, viewer, "orders.read"), desk.is_open())
+        counted = select(Order.site_id, func.count()).where(
+            scope.visible(Order, viewer, "orders.read"), faults.is_open()
+        )
         open_orders = {site_id: number for site_id, number in db.execute(counted.group_by(Order.site_id))}  # noqa: C416
     if viewer.may("alarms.read"):
         active = select(Alarm.unit_id, Alarm.severity).where(

@@ -17,7 +17,18 @@ from assets.models import Asset
 from kernel import clock, files, i18n
 from kernel.errors import Conflict, FixwrightError, Invalid, NotFound, TooLarge, Unsupported
 from maintenance.dispatch import assign, scoring
-from maintenance.orders import authority, desk, dictionary, kinds, lifecycle, opening, timeline, urgency, worklist
+from maintenance.orders import (
+    authority,
+    desk,
+    dictionary,
+    faults,
+    kinds,
+    lifecycle,
+    opening,
+    timeline,
+    urgency,
+    worklist,
+)
 from maintenance.orders.models import Entry, Order, OrderType
 from people import scope
 from people.scope import Viewer
@@ -225,7 +236,7 @@ def context_of(request: Request, db: Session, row: Order, viewer: Viewer) -> dic
         "entries": timeline.of_order(db, row),
         "possible": possible,
         "next_step": _next_step(row, viewer, possible),
-        "signal_is_active": desk.signal_is_active(db, row),
+        "signal_is_active": faults.signal_is_active(db, row),
         "needs": {verb: lifecycle.required(verb, row.type.requires, signal_is_abnormal=False) for verb in possible},
         "findings": lifecycle.FINDINGS,
         "priorities": urgency.PRIORITIES,

@@ -13,7 +13,7 @@ from api.web import pages
 from api.web.orders import said
 from kernel import clock, files, i18n
 from kernel.errors import Conflict, Invalid, NotFound
-from maintenance.orders import desk, requests, timeline, urgency
+from maintenance.orders import faults, requests, timeline, urgency
 from maintenance.orders.models import Entry, Order
 from maintenance.orders.models import Request as Report
 from people import scope
@@ -59,7 +59,7 @@ def _report(
         status=422 if errors else 200,
         report=row,
         entries=timeline.of_request(db, row),
-        known=desk.open_of_asset(db, row.asset_id) if viewer.may("orders.read") else (),
+        known=faults.open_of_asset(db, row.asset_id) if viewer.may("orders.read") else (),
         is_waiting=row.state in requests.WAITING,
         may_triage=viewer.may("requests.triage"),
         priorities=urgency.PRIORITIES,

@@ -16,7 +16,7 @@ from assets.models import Asset
 from kernel import clock, files, i18n
 from kernel.errors import FixwrightError, Gone, Invalid, NotFound, TooLarge, Unsupported
 from kernel.models import File as KeptFile
-from maintenance.orders import acceptance, desk, lifecycle
+from maintenance.orders import acceptance, faults, lifecycle
 from maintenance.orders.models import Order
 from maintenance.orders.models import Request as Reported
 from maintenance.orders.requests import Report
@@ -238,11 +238,11 @@ def _for_worker(request: Request, session: Session, tag: Tag, asset: Asset, view
     ).all()
     of_asset = select(Order).where(Order.asset_id == asset.id, scope.visible(Order, viewer, "orders.read"))
     open_orders = session.scalars(
-        of_asset.where(desk.is_open())
+        of_asset.where(faults.is_open())
         .options(joinedload(Order.assignee), joinedload(Order.type))
         .order_by(Order.priority, Order.id)
     ).all()
-    past = session.scalars(of_asset.where(~desk.is_open()).order_by(Order.id.desc()).limit(5)).all()
+    past = session.scalars(of_asset.where(~faults.is_open()).order_by(Order.id.desc()).limit(5)).all()
     return pages.render(
         request,
         "work/scanned.html",

@@ -20,7 +20,7 @@ from maintenance.dispatch import crowd, pool, scoring
 from maintenance.dispatch.crowd import Crowd
 from maintenance.dispatch.models import Decision
 from maintenance.dispatch.scoring import Candidate, Job
-from maintenance.orders import authority, desk, kinds, timeline
+from maintenance.orders import authority, desk, faults, kinds, timeline
 from maintenance.orders.events import OrderNeedsDispatch, OrderOpened, OrderStranded
 from maintenance.orders.models import Order
 from people import scope
@@ -84,7 +84,10 @@ def retry(session: Session, now: datetime, *, limit: int = 500) -> int:
     more, until somebody is found: those for whom nobody comes do not stand before the others.
     """
     is_waiting = (
-        (Order.phase == "new") & ~Order.in_pool & (func.cardinality(Order.refused_by) < MOST_REFUSALS) & desk.is_open()
+        (Order.phase == "new")
+        & ~Order.in_pool
+        & (func.cardinality(Order.refused_by) < MOST_REFUSALS)
+        & faults.is_open()
     )
     urgent_first = select(Order).where(is_waiting).order_by(Order.priority, Order.id)
     urgent_first = urgent_first.options(selectinload(Order.site))

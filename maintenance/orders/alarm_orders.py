@@ -22,6 +22,7 @@ from kernel.errors import NotFound
 from maintenance.orders import (
     desk,
     dictionary,
+    faults,
     joining,
     opening,
     policies,
@@ -50,8 +51,8 @@ def on_announced(session: Session, event: AlarmAnnounced, now: datetime) -> None
     What got worse makes its order more urgent; what is announced again because it stands has its order already.
     """
     alarm = session.get_one(Alarm, event.alarm_id)
-    desk.hold_subject(session, alarm.subject)
-    order = desk.open_of_fault(session, fault_key(alarm))
+    faults.hold_subject(session, alarm.subject)
+    order = faults.open_of_fault(session, fault_key(alarm))
     is_after_repair = order is not None and order.finished_at is not None and alarm.detected_at > order.finished_at
     if order is not None and order.phase == "verified" and is_after_repair:
         desk.move(session, order, "close", actor="system", now=now)
@@ -76,7 +77,7 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
     once what comes before it is done.
     """
     alarms = _read(session, [one.alarm_id for one in happenings])
-    desk.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
+    faults.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
     keys = {alarm.id: fault_key(alarm) for alarm in alarms.values()}
     opened = _open_of(session, keys.values())
     plain = _plain(session, [alarm for alarm in alarms.values() if keys[alarm.id] not in opened], now)
@@ -133,7 +134,7 @@ def _open_of(session: Session, keys: Collection[str]) -> dict[str, Order]:
     """Return the open orders of faults whose subjects are held, locked and read afresh."""
     rows = session.scalars(
         select(Order)
-        .where(Order.fault_key.in_(set(keys)), desk.is_open())
+        .where(Order.fault_key.in_(set(keys)), faults.is_open())
         .order_by(Order.id)
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -238,21 +239,21 @@ def _held(session: Session, alarm_ids: Sequence[int]) -> dict[int, Alarm]:
     alarms = _read(session, alarm_ids)
     if not alarms.keys() >= set(alarm_ids):
         raise NotFound("There is nothing here, or it is not yours to see.")
-    desk.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
+    faults.hold_subjects(session, {alarm.subject for alarm in alarms.values()})
     return alarms
 
 
 def on_outlasted(session: Session, event: AlarmOutlasted, now: datetime) -> None:
     """Open what an alarm asks for now that its delay is over, if it still stands and has nothing yet."""
     alarm = session.get_one(Alarm, event.alarm_id)
-    desk.hold_subject(session, alarm.subject)
+    faults.hold_subject(session, alarm.subject)
     if not waiting.is_due(session, alarm.id):
         return
     if not alarm.is_active or alarm.is_held:
         waiting.end(session, alarm.id, "held" if alarm.is_active else "cleared", now)
         return
     chosen = policies.for_alarm(session, alarm)
-    has_order = desk.open_of_fault(session, fault_key(alarm)) is not None
+    has_order = faults.open_of_fault(session, fault_key(alarm)) is not None
     if has_order or chosen is None or chosen.line.does == "none":
         waiting.end(session, alarm.id, "opened" if has_order else "dropped", now)
         return

@@ -5,73 +5,28 @@ events are sent. Nothing here commits, and nothing but ``act`` asks who may: cal
 come through ``act``, the machine's own steps come in below it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, String, bindparam, exists, func, literal, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from kernel import audit, events
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound, Stale
-from maintenance.orders import authority, lifecycle, timeline
+from maintenance.orders import authority, faults, lifecycle, timeline
 from maintenance.orders.events import OrderAssigned, OrderJoined, OrderMoved, OrderNeedsDispatch
 from maintenance.orders.models import Assignment, Entry, Order
 from maintenance.plans.models import ChecklistVersion, CheckResult, OrderChecklist
 from people import scope
 from people.models import Account, OrgUnit
 from people.scope import Viewer
-from rules.models import Alarm
 
 SETTLED_AFTER = timedelta(days=3)
 """How long verified work waits for the customer before it is closed."""
 PUBLIC_VERBS = frozenset({"depart", "arrive", "start", "finish", "verify", "close", "cancel"})
 """Steps the customer is shown, with the words given: a cancellation's reason is told to who reported the fault."""
-
-
-NO_FAULT = ("plan", "rating")
-"""Origins of orders that are about no fault of the asset: planned work, and calls to unhappy customers."""
-
-
-def hold_subject(session: Session, subject: str) -> None:
-    """Let one transaction at a time open or join orders about ``subject``, e.g. ``asset:12`` (promise P3).
-
-    The unique index would refuse the second order of a fault too; queueing spares the loser an error and lets
-    it see what the winner opened.
-    """
-    hold_subjects(session, {subject})
-
-
-def hold_subjects(session: Session, subjects: Collection[str]) -> None:
-    """Hold many subjects, always in the same order, so that two who want the same ones wait in no circle."""
-    wanted = func.unnest(literal(sorted(f"orders of {one}" for one in subjects), ARRAY(String))).column_valued()
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(wanted, 0))))
-
-
-def is_open() -> ColumnElement[bool]:
-    """Return the condition that an order has not ended, written out so that the partial indexes serve it."""
-    return Order.phase.not_in(bindparam("ended", lifecycle.ENDED, expanding=True, literal_execute=True))
-
-
-def open_of_fault(session: Session, fault_key: str) -> Order | None:
-    """Return the open order of a fault, locked, or None."""
-    return session.scalars(
-        select(Order)
-        .where(Order.fault_key == fault_key, is_open())
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-
-
-def open_of_asset(session: Session, asset_id: int) -> Sequence[Order]:
-    """Return the open orders of an asset that are about a fault, the most urgent and newest first."""
-    return session.scalars(
-        select(Order)
-        .where(Order.asset_id == asset_id, is_open(), Order.origin.not_in(NO_FAULT))
-        .order_by(Order.priority, Order.id.desc())
-    ).all()
 
 
 def join(session: Session, order: Order, *, times: int, seen_at: datetime, actor: str, now: datetime) -> None:
@@ -188,7 +143,7 @@ def move(
     reason, resolution = (reason or "").strip(), (resolution or "").strip()
     if finding and finding not in lifecycle.FINDINGS:
         raise Invalid("This is not one of the findings.", field="finding")
-    is_abnormal = verb == "finish" and signal_is_active(session, order)
+    is_abnormal = verb == "finish" and faults.signal_is_active(session, order)
     needs = lifecycle.required(verb, order.type.requires, signal_is_abnormal=is_abnormal)
     given = {"reason": reason, "finding": finding, "resolution": resolution}
     lifecycle.require(needs, _present(session, order, needs, given))
@@ -365,15 +320,6 @@ def _end_assignments(session: Session, orders: Sequence[tuple[int, str]], now: d
             .where(Assignment.order_id.in_(ids), Assignment.ended_at.is_(None))
             .values(ended_at=now, end=end, reason=reason[:500] or None)
         )
-
-
-def signal_is_active(session: Session, order: Order) -> bool:
-    """Return whether the fault of an order has an active alarm now."""
-    if not order.fault_key:
-        return False
-    subject, _, type_key = order.fault_key.partition("/")
-    active = exists().where(Alarm.subject == subject, Alarm.type_key == type_key, Alarm.is_active)
-    return bool(session.scalar(select(active)))
 
 
 def _present(session: Session, order: Order, needs: Sequence[str], given: dict[str, str | None]) -> set[str]:

@@ -1,6 +1,6 @@
 """How a work order comes to be: from a draft to a numbered row that dispatch hears of, one or many at once.
 
-Whoever opens an order of a fault holds its subject first (``desk.hold_subject``), so that no fault gets two.
+Whoever opens an order of a fault holds its subject first (``faults.hold_subject``), so that no fault gets two.
 """
 
 import itertools

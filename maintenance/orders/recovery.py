@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from kernel import audit
 from kernel.db import Json
 from kernel.errors import Invalid
-from maintenance.orders import desk, timeline
+from maintenance.orders import desk, faults, timeline
 from maintenance.orders.events import OrderMoved
 from maintenance.orders.models import Order
 from maintenance.orders.policy_tables import RecoverySetting
@@ -128,7 +128,7 @@ def concerns(_session: Session, happenings: Sequence[OrderMoved]) -> list[bool]:
 def watch(session: Session, order: Order, since: datetime) -> None:
     """Watch the signal of a finished order, normal ``since`` then, for its quiet time; not while it is abnormal."""
     order.recovery = order.recovery_verified_at = order.recovery_due_at = None
-    if order.finished_at is not None and not desk.signal_is_active(session, order):
+    if order.finished_at is not None and not faults.signal_is_active(session, order):
         order.recovery = "watched"
         order.recovery_due_at = max(since, order.finished_at) + _quiet_of(session, order)
     session.flush()
@@ -158,7 +158,7 @@ def _judge(session: Session, order: Order, now: datetime) -> None:
     came_back = session.scalar(select(func.max(Alarm.id)).where(*of_fault, *after))
     quiet = _quiet_of(session, order)
     normal_since = session.scalar(select(func.max(Alarm.cleared_at)).where(*of_fault))
-    if came_back is not None or desk.signal_is_active(session, order):
+    if came_back is not None or faults.signal_is_active(session, order):
         # What was held back from people came back as well: it was recorded, and it counts here.
         order.recovery = "came_back"
         _tell(session, order, {"what": "not_quiet", "alarm_id": came_back or order.alarm_id}, now)

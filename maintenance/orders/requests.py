@@ -17,7 +17,7 @@ from kernel import audit, events, ids, numbering
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, kinds, lifecycle, opening, timeline, urgency
+from maintenance.orders import desk, faults, kinds, lifecycle, opening, timeline, urgency
 from maintenance.orders.events import RequestDecided, RequestMade
 from maintenance.orders.models import Entry, Order, Request
 from people import scope
@@ -78,7 +78,7 @@ def make(
         raise Invalid("Please say what is wrong.", field="what")
     if len(what) > LONGEST:
         raise Invalid("Please write at most {most} characters.", field="what", most=LONGEST)
-    desk.hold_subject(session, f"asset:{asset.id}")
+    faults.hold_subject(session, f"asset:{asset.id}")
     request, token = _write_down(session, asset, report, what, origin=origin, now=now)
     timeline.write(
         session, request, "comment", actor=actor, now=now, text=what, is_public=True, detail={"what": "report"}
@@ -125,7 +125,7 @@ def fault_key(alarm: Alarm) -> str:
 
 def suggest(session: Session, asset: Asset) -> Order | None:
     """Return the open order of an asset that a report most likely belongs to: the most urgent, then the newest."""
-    return next(iter(desk.open_of_asset(session, asset.id)), None)
+    return next(iter(faults.open_of_asset(session, asset.id)), None)
 
 
 def find(session: Session, request_id: int, viewer: Viewer) -> Request:
@@ -159,8 +159,8 @@ def accept(
     _require_waiting(request)
     asset = request.asset
     if request.fault_key is not None:
-        desk.hold_subject(session, f"asset:{asset.id}")
-        if (known := desk.open_of_fault(session, request.fault_key)) is not None:
+        faults.hold_subject(session, f"asset:{asset.id}")
+        if (known := faults.open_of_fault(session, request.fault_key)) is not None:
             # The alarm got worse and opened its order while a person was reading: one fault, one order (P3).
             return join(session, request, known, actor=actor, now=now)
     draft = opening.about(

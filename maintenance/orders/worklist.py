@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from assets.models import Asset
 from kernel.errors import Invalid
-from maintenance.orders import desk, lifecycle
+from maintenance.orders import faults, lifecycle
 from maintenance.orders.models import Order, OrderType
 from people import scope
 from people.scope import Viewer
@@ -105,7 +105,7 @@ def key_of(order: Order, sort: str) -> tuple[Any, ...]:
 
 def counts(session: Session, viewer: Viewer, wanted: Wanted, *, now: datetime) -> dict[str, int]:
     """Return how many open orders there are in each phase; only open ones are ever counted."""
-    query = _narrowed(viewer, wanted, now, loaded=False).where(desk.is_open())
+    query = _narrowed(viewer, wanted, now, loaded=False).where(faults.is_open())
     found = session.execute(query.with_only_columns(Order.phase, func.count()).group_by(Order.phase))
     by_phase: dict[str, int] = {phase: number for phase, number in found}  # noqa: C416 - a result is no mapping
     return {phase: by_phase.get(phase, 0) for phase in lifecycle.PHASES if phase not in lifecycle.ENDED}
@@ -178,13 +178,13 @@ def _conditions(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
     if wanted.phases:
         found.append(Order.phase.in_(wanted.phases))
     if wanted.is_open is not None:
-        found.append(desk.is_open() if wanted.is_open else Order.phase.in_(lifecycle.ENDED))
+        found.append(faults.is_open() if wanted.is_open else Order.phase.in_(lifecycle.ENDED))
     if wanted.is_unfinished:
         found.append(Order.finished_at.is_(None))
     if wanted.is_late:
-        found += [desk.is_open(), Order.finished_at.is_(None), Order.due_at < now]
+        found += [faults.is_open(), Order.finished_at.is_(None), Order.due_at < now]
     if wanted.is_unassigned:
-        found += [desk.is_open(), Order.assignee_id.is_(None)]
+        found += [faults.is_open(), Order.assignee_id.is_(None)]
     exact = {
         Order.assignee_id: wanted.assignee_id,
         Order.asset_id: wanted.asset_id,

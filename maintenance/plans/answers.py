@@ -17,7 +17,7 @@ from kernel import audit
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, opening, timeline, urgency
+from maintenance.orders import desk, faults, opening, timeline, urgency
 from maintenance.orders.models import Entry, Order
 from maintenance.plans import checklists
 from maintenance.plans.models import CheckResult
@@ -156,7 +156,7 @@ def _repair(
     now: datetime,
 ) -> None:
     """Open the repair of what an item found, or add to the one that is open."""
-    repair = desk.open_of_fault(session, fault_key(order, item["key"]))
+    repair = faults.open_of_fault(session, fault_key(order, item["key"]))
     if repair is None:
         asset = order.asset
         draft = opening.Draft(
@@ -181,7 +181,7 @@ def _repair(
 
 def _take_back(session: Session, order: Order, item_key: str, now: datetime) -> None:
     """Cancel the repair of a fault that turned out to be none, unless somebody has set out or reported it too."""
-    repair = desk.open_of_fault(session, fault_key(order, item_key))
+    repair = faults.open_of_fault(session, fault_key(order, item_key))
     if repair is not None and repair.phase in NOT_BEGUN and not repair.requests:
         desk.move(session, repair, "cancel", actor="system", now=now, reason=TAKEN_BACK)
 

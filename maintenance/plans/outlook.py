@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from maintenance.orders import desk
+from maintenance.orders import faults
 from maintenance.orders.models import Order
 from maintenance.plans import schedule
 from maintenance.plans.models import Occurrence, Plan
@@ -98,7 +98,7 @@ def late(
         select(Order)
         .where(
             scope.visible(Order, viewer, "orders.read"),
-            desk.is_open(),
+            faults.is_open(),
             Order.origin == "plan",
             Order.due_at < now,
             Order.finished_at.is_(None),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.demo import catalogue, company
 from api.runtime import Runtime
 from kernel import clock, db, settings
-from maintenance.orders import desk
+from maintenance.orders import faults
 from maintenance.orders.models import Order, Request
 from maintenance.parts.models import Part, Stock
 from people import accounts, roles
@@ -32,7 +32,7 @@ def seeded(database: sessionmaker[Session], tmp_path: Path, monkeypatch: pytest.
 
 def test_OPS_1_the_demo_has_work_in_every_hand_and_is_made_once(seeded: sessionmaker[Session], tmp_path: Path) -> None:
     with seeded() as session:
-        open_orders = session.scalars(select(Order).where(desk.is_open())).all()
+        open_orders = session.scalars(select(Order).where(faults.is_open())).all()
         assert {order.phase for order in open_orders} == {"new", "accepted", "working", "paused", "done"}
         assert [order.number for order in open_orders if order.phase == "new" and order.assignee_id is None]
         assert [order.number for order in open_orders if order.due_at is not None and order.due_at < clock.now()]

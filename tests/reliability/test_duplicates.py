@@ -12,7 +12,7 @@ from api import subscriptions
 from ingest.batch import Batch
 from ingest.pipeline import Pipeline
 from kernel import clock, courier, db, events
-from maintenance.orders import desk
+from maintenance.orders import desk, faults
 from maintenance.orders.models import Order
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
@@ -95,7 +95,7 @@ def _deliver(database: sessionmaker[Session]) -> None:
 
 def _cancel_all(database: sessionmaker[Session]) -> None:
     with db.transaction(database) as session:
-        for order in session.scalars(select(Order).where(desk.is_open()).order_by(Order.id)).all():
+        for order in session.scalars(select(Order).where(faults.is_open()).order_by(Order.id)).all():
             desk.move(session, order, "cancel", actor="account:1", now=clock.now(), reason="It was looked at.")
 
 

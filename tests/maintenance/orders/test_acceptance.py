@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from kernel import db
 from kernel.errors import Conflict, Gone, Invalid, NotFound
 from kernel.models import Event
-from maintenance.orders import acceptance, authority, desk, requests, timeline
+from maintenance.orders import acceptance, authority, desk, faults, requests, timeline
 from maintenance.orders.models import Entry, Order, Request
 from maintenance.orders.requests import Made, Report
 from tests import factories
@@ -220,7 +220,7 @@ def test_CP_4_two_stars_or_less_open_one_task_for_the_nearest_manager(
     task = session.scalars(select(Order).where(Order.origin == "rating")).one()
     assert (task.assignee_id, task.type.key, task.description) == (near.id, "follow_up", "Nobody called me")
     assert task.previous_id == request.order_id
-    assert desk.open_of_asset(session, made.asset.id) == [], "a call is no fault of the machine"
+    assert faults.open_of_asset(session, made.asset.id) == [], "a call is no fault of the machine"
 
 
 def test_a_manager_can_finish_the_call_that_is_theirs_and_no_repair(session: Session, made: World) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.models import File
-from maintenance.orders import desk, timeline
+from maintenance.orders import desk, faults, timeline
 from maintenance.orders.models import Entry, Order
 from maintenance.plans import answers, checklists
 from maintenance.plans.models import Checklist
@@ -122,7 +122,7 @@ def test_an_answer_taken_back_takes_its_repair_back_unless_somebody_set_out(
     say("filter", "dusty")
     assert repair.phase == "cancelled"
     say("filter", "blocked")
-    again = session.scalars(select(Order).where(Order.origin == "check", desk.is_open())).one()
+    again = session.scalars(select(Order).where(Order.origin == "check", faults.is_open())).one()
     technician = factories.account(session, company, "technician", "harbour")
     desk.give(session, again, technician, "assign", actor="system", now=NOW)
     desk.move(session, again, "depart", actor=f"account:{technician.id}", now=NOW)
