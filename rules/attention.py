@@ -63,8 +63,8 @@ def unshelve(session: Session, alarm: Alarm, *, by: str, now: datetime) -> None:
         Conflict: it is not shelved.
     """
     _locked(session, alarm, "unshelve")
-    _end(session, alarm, "shelved", by=by, now=now)
-    _done(session, alarm, "unshelved", by=by, now=now)
+    hold = _end(session, alarm, "shelved", by=by, now=now)
+    _done(session, alarm, "unshelved", by=by, now=now, hold=hold)
 
 
 def take_out(
@@ -103,8 +103,8 @@ def put_back(session: Session, alarm: Alarm, *, by: str, now: datetime) -> None:
         Conflict: it is in service, or its asset is out of service, which ends there.
     """
     _locked(session, alarm, "put_back")
-    _end(session, alarm, "out_of_service", by=by, now=now)
-    _done(session, alarm, "put_back", by=by, now=now)
+    hold = _end(session, alarm, "out_of_service", by=by, now=now)
+    _done(session, alarm, "put_back", by=by, now=now, hold=hold)
 
 
 def reset(session: Session, alarm: Alarm, *, by: str, now: datetime) -> None:
@@ -172,8 +172,9 @@ def _done(
     now: datetime,
     words: str = "",
     detail: dict[str, Any] | None = None,
+    hold: AlarmHold | None = None,
 ) -> None:
-    """Write down what was done, and settle what holds the alarm now."""
+    """Write down what was done, and settle what holds the alarm now, with others of its fault where a hold ended."""
     told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in (detail or {}).items()}
     session.add(AlarmEntry(alarm_id=alarm.id, at=now, actor=by, kind=kind, text=words[:2000], detail=told))
     session.flush()
@@ -181,5 +182,6 @@ def _done(
         session, f"alarm.{kind}", subject=f"alarm:{alarm.id}", actor=by, at=now,
         after={**told, **({"reason": words} if words else {})}, company_id=alarm.company_id,
     )  # fmt: skip
-    alarms.settle(session, [alarm.id], now=now)
+    concerned = {alarm.id, *(holds.standing_alarms(session, [hold]) if hold else ())}
+    alarms.settle(session, sorted(concerned), now=now)
     session.refresh(alarm)

@@ -128,7 +128,7 @@ def begin_planned(session: Session, hold: AlarmHold, *, now: datetime) -> None:
 
 
 def standing_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
-    """Return the alarms on the desk that some holds concern."""
+    """Return the alarms that some holds concern: on the desk, or over and still marked as shelved."""
     faults = [(Alarm.subject == one.subject) & (Alarm.type_key == one.type_key) for one in holds if one.subject]
     things = [one.asset_id for one in holds if one.asset_id is not None]
     parts = [
@@ -137,7 +137,7 @@ def standing_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
     ]
     if not faults and not parts:
         return []
-    is_there = or_(Alarm.is_active, ~Alarm.is_acknowledged)
+    is_there = or_(Alarm.is_active, ~Alarm.is_acknowledged, Alarm.is_shelved)
     return list(session.scalars(select(Alarm.id).where(is_there, or_(*faults, *parts))))
 
 
@@ -183,12 +183,12 @@ def longest_shelf(session: Session, account_id: int, unit_id: int) -> timedelta:
 
 
 def end_once(session: Session, keys: Sequence[tuple[str, str]], *, now: datetime) -> None:
-    """End the shelves of these faults that were to end with the alarm."""
+    """End the shelves of these faults that were to end with the alarm, which bears their mark no longer."""
     faults = func.unnest(
         cast([subject for subject, _ in keys], ARRAY(String)), cast([type_key for _, type_key in keys], ARRAY(String))
     )
     over = faults.table_valued("subject", "type_key", name="over").render_derived()
-    session.execute(
+    ended = session.execute(
         update(AlarmHold)
         .where(
             AlarmHold.state == "live",
@@ -200,8 +200,12 @@ def end_once(session: Session, keys: Sequence[tuple[str, str]], *, now: datetime
             ),
         )
         .values(state="ended", ended_at=now, ended_by="system", next_at=None)
+        .returning(AlarmHold.subject, AlarmHold.type_key)
         .execution_options(synchronize_session="fetch")
-    )
+    ).all()
+    if ended:
+        theirs = or_(*((Alarm.subject == one.subject) & (Alarm.type_key == one.type_key) for one in ended))
+        session.execute(update(Alarm).where(Alarm.is_shelved, theirs).values(is_shelved=False))
 
 
 def _next(until: datetime | None, review_at: datetime | None) -> datetime | None:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -94,8 +94,28 @@ def test_a_shelf_for_once_ends_with_the_alarm(session: Session, works: Plant) ->
         session, alarm, until=None, is_once=True, reason="Known", longest=8 * HOUR, by="account:1", now=NOW
     )
     alarms.end(session, fault(works), at=BORN + MINUTE, now=NOW)
+    session.refresh(alarm)
+    assert "unshelve" not in states.verbs(attention.marks_of(alarm)), "there is no shelf to take it from"
     assert not raised(session, works, at=NOW + MINUTE).is_shelved
     assert session.scalars(select(AlarmHold.state)).all() == ["ended"]
+
+
+def test_a_shelf_that_ends_ends_for_every_alarm_of_its_fault(session: Session, works: Plant) -> None:
+    first = raised(session, works)
+    shelve(session, first)
+    alarms.end(session, fault(works), at=BORN + MINUTE, now=NOW)
+    alarms.acknowledge(session, first, by="account:1", now=NOW)
+    second = raised(session, works, at=NOW + MINUTE)
+    attention.unshelve(session, first, by="account:1", now=NOW + 2 * MINUTE)
+    session.refresh(second)
+    assert (first.is_shelved, second.is_shelved) == (False, False)
+    assert [one["why"] for one in happened(session, "AlarmAnnounced")] == ["raised", "released"]
+    shelve(session, second, at=NOW + 3 * MINUTE)
+    alarms.end(session, fault(works), at=BORN + 4 * MINUTE, now=NOW + 4 * MINUTE)
+    alarms.acknowledge(session, second, by="account:1", now=NOW + 4 * MINUTE)
+    timers.run_holds(session, NOW + 33 * MINUTE)
+    session.refresh(second)
+    assert "unshelve" not in states.verbs(attention.marks_of(second)), "time has ended the shelf"
 
 
 def test_how_long_somebody_may_shelve_depends_on_their_role(session: Session) -> None:
@@ -321,6 +341,7 @@ _STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS)
+@example(steps=["raise", "once", "clear", "unshelve"])
 def test_D08_whatever_happens_in_whatever_order_only_legal_states_are_reached(
     database: sessionmaker[Session], steps: list[str]
 ) -> None:
