@@ -55,5 +55,5 @@ TABLE: Final[Subscriptions] = {
 OUTWARD: Final = frozenset({events.name_of(acting.on_webhook_due)})
 """Who waits for strangers, and is delivered to by threads of its own."""
 
-FIRST: Final = frozenset({events.name_of(alarm_orders.on_announced), events.name_of(assign.on_opened)})
-"""Somebody waits for an order and for whom it finds; what is told of it afterwards can wait."""
+FIRST: Final = (events.name_of(alarm_orders.on_announced), events.name_of(assign.on_opened))
+"""Somebody waits for an order, and then for whom it finds; what is told of it afterwards can wait."""

@@ -19,7 +19,7 @@ from kernel import clock, courier, db, events, log
 LOOK_EVERY_S = 1.0
 PAUSE_S = 2.0
 OUTWARD_THREADS = 2
-FIRST_IN_A_ROW = 4
+FIRST_IN_A_ROW = 16
 """So many batches of what goes first are delivered before one of the oldest, so that nothing waits for ever."""
 STALLED = timedelta(seconds=30)
 
@@ -40,11 +40,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Whose deliveries a thread carries: those among some subscribers, or all besides some; and whose first."""
+    """Whose deliveries a thread carries: some subscribers, or all besides some; whose first, and in which order."""
 
     among: Collection[str] | None = None
     besides: Collection[str] = ()
-    first: Collection[str] = ()
+    first: Sequence[str] = ()
     is_outward: bool = False
     """What was told to strangers cannot be rolled back, so each of these commits for itself."""
 
@@ -60,7 +60,7 @@ class Worker:
         ticks: Sequence[Tick],
         *,
         threads: int = 2,
-        first: Collection[str] = (),
+        first: Sequence[str] = (),
         outward: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
@@ -139,8 +139,10 @@ class Worker:
             if taken:
                 self._nudge()
             delivered = None
-            if lane.first and in_a_row < FIRST_IN_A_ROW:
-                delivered = deliver(self._sessions, self._subscriptions, clock.now(), among=lane.first)
+            for subscriber in lane.first if in_a_row < FIRST_IN_A_ROW else ():
+                delivered = deliver(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
+                if delivered:
+                    break
             in_a_row = in_a_row + 1 if delivered else 0
             if not delivered:
                 delivered = deliver(

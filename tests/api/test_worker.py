@@ -61,7 +61,7 @@ def test_what_goes_first_is_delivered_first_and_what_is_oldest_in_its_turn_howev
     with db.transaction(database) as session:
         events.emit(session, SomethingHappened(), subject="test:1", at=clock.now(), actor="test")
     table: events.Subscriptions = {SomethingHappened: [patient, urgent]}
-    worker = Worker(database, database_url, table, (), threads=1, first={events.name_of(urgent)})
+    worker = Worker(database, database_url, table, (), threads=1, first=[events.name_of(urgent)])
     worker.start()
     try:
         until(lambda: "patient" in heard, what="what is patient has its turn")

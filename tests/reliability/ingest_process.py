@@ -7,10 +7,13 @@ or stands by.
 import signal
 import sys
 import threading
+import time
 
 from ingest.run import Ingest
 from kernel import db, log, settings
 from telemetry.store import open_store
+
+LONGEST_S = 5.0
 
 
 def main() -> None:
@@ -22,11 +25,22 @@ def main() -> None:
     sessions = db.sessions(engine, secret=settings.secret_key(chosen))
     ingest = Ingest(chosen, sessions, lambda: open_store(chosen.telemetry_url, chosen.data_dir))
     ingest.start()
+    _until_it_receives(ingest)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     stopping.wait()
     ingest.stop()
     engine.dispose()
+
+
+def _until_it_receives(ingest: Ingest) -> None:
+    """Wait for its subscription, which a broker without a session of ours needs before it keeps anything.
+
+    Where the broker is away, or another process leads, there is nothing to wait for.
+    """
+    until = time.monotonic() + LONGEST_S
+    while not ingest.stands_by and ingest.trouble() is not None and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":
