@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import String, and_, cast, func, or_, select, update
+from sqlalchemy import String, and_, cast, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -188,7 +188,7 @@ def end_once(session: Session, keys: Sequence[tuple[str, str]], *, now: datetime
         cast([subject for subject, _ in keys], ARRAY(String)), cast([type_key for _, type_key in keys], ARRAY(String))
     )
     over = faults.table_valued("subject", "type_key", name="over").render_derived()
-    ended = session.execute(
+    session.execute(
         update(AlarmHold)
         .where(
             AlarmHold.state == "live",
@@ -200,12 +200,21 @@ def end_once(session: Session, keys: Sequence[tuple[str, str]], *, now: datetime
             ),
         )
         .values(state="ended", ended_at=now, ended_by="system", next_at=None)
-        .returning(AlarmHold.subject, AlarmHold.type_key)
         .execution_options(synchronize_session="fetch")
-    ).all()
-    if ended:
-        theirs = or_(*((Alarm.subject == one.subject) & (Alarm.type_key == one.type_key) for one in ended))
-        session.execute(update(Alarm).where(Alarm.is_shelved, theirs).values(is_shelved=False))
+    )
+    is_over = exists().where(over.c.subject == Alarm.subject, over.c.type_key == Alarm.type_key)
+    is_still_shelved = exists().where(
+        AlarmHold.state == "live",
+        AlarmHold.kind == "shelved",
+        AlarmHold.subject == Alarm.subject,
+        AlarmHold.type_key == Alarm.type_key,
+    )
+    session.execute(
+        update(Alarm)
+        .where(Alarm.is_shelved, is_over, ~is_still_shelved)
+        .values(is_shelved=False)
+        .execution_options(synchronize_session="fetch")
+    )
 
 
 def _next(until: datetime | None, review_at: datetime | None) -> datetime | None:
