@@ -44,6 +44,10 @@ TITLES = {
 }
 
 
+UNREADABLE = i18n.noop("The address or the form holds what cannot be read: {fields}.")
+"""For people; programs are told of each field what was expected."""
+
+
 def install(app: FastAPI) -> None:
     """Give the application its one table of errors."""
     app.add_exception_handler(errors.FixwrightError, _ours)
@@ -62,11 +66,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     if status == STATUS[errors.Unauthenticated] and not _is_api(request):
         return RedirectResponse(pages.sign_in_url(request), status_code=303)
-    token = i18n.language.set(getattr(request.state, "language", "en"))
-    try:
-        detail = i18n.gettext(error.sentence, **error.values)
-    finally:
-        i18n.language.reset(token)
+    detail = _in_words(request, error.sentence, **error.values)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.TooMany) else {}
     if status == STATUS[errors.Unauthenticated]:
         headers["WWW-Authenticate"] = "Bearer"
@@ -80,8 +80,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
         {"field": ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]), "reason": fault["msg"]}
         for fault in error.errors()
     ]
-    detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
-    return answer(request, 422, detail, errors=faults)
+    if _is_api(request):
+        return answer(request, 422, "; ".join(f"{one['field']}: {one['reason']}" for one in faults), errors=faults)
+    fields = ", ".join(dict.fromkeys(one["field"] for one in faults))
+    return answer(request, 422, _in_words(request, UNREADABLE, fields=fields))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -90,30 +92,39 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _stale(request: Request, _error: Exception) -> Response:
-    return answer(request, 412, "Somebody else changed this meanwhile. Load it again and repeat your change.")
+    return answer(
+        request, 412, i18n.noop("Somebody else changed this meanwhile. Load it again and repeat your change.")
+    )
 
 
 async def _conflict(request: Request, error: Exception) -> Response:
     log.of(__name__).warning("refused by the database", path=request.url.path, error=str(error).splitlines()[0])
-    return answer(request, 409, "This collides with something that exists already.")
+    return answer(request, 409, i18n.noop("This collides with something that exists already."))
 
 
 async def _unfit(request: Request, error: Exception) -> Response:
     log.of(__name__).warning("not a value for the database", path=request.url.path, error=str(error).splitlines()[0])
-    return answer(request, 422, "The request holds a number or a text that is beyond what can be kept.")
+    return answer(request, 422, i18n.noop("The request holds a number or a text that is beyond what can be kept."))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.of(__name__).warning("database unreachable", path=request.url.path, error=type(error).__name__)
-    return answer(
-        request, 503, "The database does not answer. Please try again in a moment.", headers={"Retry-After": "3"}
-    )
+    detail = i18n.noop("The database does not answer. Please try again in a moment.")
+    return answer(request, 503, detail, headers={"Retry-After": "3"})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server logs the traceback itself; this line ties it to the address.
     log.of(__name__).error("unexpected error", path=request.url.path, error=type(error).__name__)
-    return answer(request, 500, "The error was written to the log.")
+    return answer(request, 500, i18n.noop("The error was written to the log."))
+
+
+def _in_words(request: Request, sentence: str, **values: object) -> str:
+    token = i18n.language.set(getattr(request.state, "language", "en"))
+    try:
+        return i18n.gettext(sentence, **values)
+    finally:
+        i18n.language.reset(token)
 
 
 def _is_api(request: Request) -> bool:

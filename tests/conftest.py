@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +82,11 @@ def browser() -> Iterator[Browser]:
         pytest.skip("needs the browser libraries (python -m api.web.assets, or make test)")
     with launched() as started:
         yield started
+
+
+@pytest.fixture
+def seed() -> int:
+    """Return the seed of this run, printed so that a failing one can be run again: FIXWRIGHT_TEST_SEED."""
+    chosen = int(os.environ.get("FIXWRIGHT_TEST_SEED") or random.randrange(2**32))
+    sys.stdout.write(f"FIXWRIGHT_TEST_SEED={chosen}\n")
+    return chosen

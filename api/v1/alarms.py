@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from kernel import clock
 from maintenance.orders import lifecycle
 from maintenance.orders.models import Order
@@ -138,8 +139,8 @@ class Filter(BaseModel):
     )
     parent: int | None = Field(None, description="An alarm that stands for many; those it stands for.")
     unit: int | None = Field(None, description="An org unit with all below it.")
-    since: AwareDatetime | None = Field(None, description="Noticed here then or later.")
-    until: AwareDatetime | None = Field(None, description="Noticed here earlier.")
+    since: Instant | None = Field(None, description="Noticed here then or later.")
+    until: Instant | None = Field(None, description="Noticed here earlier.")
     announced: bool = Field(False, description="Leave out what nobody was told of.")
     behind: Literal["fleeting", "stale", "chattering"] | None = Field(
         None, description="Those of the period that a figure counts."

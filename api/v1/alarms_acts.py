@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.access import Db, needs
+from api.instants import Instant
 from api.v1 import alarms as v1
 from kernel import clock
 from kernel.errors import Conflict, Invalid
@@ -29,7 +30,7 @@ class Shelf(BaseModel):
     """How long and why: until an instant, for so many minutes, or once: until it clears."""
 
     reason: str = Field(max_length=500)
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     minutes: int | None = Field(None, ge=1, le=100_000)
     once: bool = False
 
@@ -42,8 +43,8 @@ class TakenOut(BaseModel):
     """Why, and until when or when somebody is to look again."""
 
     reason: str = Field(max_length=500)
-    until: AwareDatetime | None = None
-    review_at: AwareDatetime | None = None
+    until: Instant | None = None
+    review_at: Instant | None = None
 
 
 class Assignee(BaseModel):

@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from assets.models import Asset
 from kernel import clock
 from maintenance.orders import isolation
@@ -53,9 +54,9 @@ class HoldIn(BaseModel):
     asset_id: int
     kind: Literal["suppressed", "out_of_service"] = "suppressed"
     reason: str = Field(max_length=500)
-    began_at: AwareDatetime | None = Field(None, description="When it begins; now when it is missing.")
-    until: AwareDatetime | None = None
-    review_at: AwareDatetime | None = None
+    began_at: Instant | None = Field(None, description="When it begins; now when it is missing.")
+    until: Instant | None = None
+    review_at: Instant | None = None
 
 
 class WorkIn(BaseModel):

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from kernel import audit
 from people import oversight
 from people.scope import Viewer
@@ -51,8 +52,8 @@ class Filter(BaseModel):
     action: str = Field("", max_length=60, description="The beginning of an action, e.g. `order.`.")
     actor: str = Field("", max_length=80)
     subject: str = Field("", max_length=80, description="E.g. `order:12`.")
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     limit: paging.Limit = 100
     cursor: paging.Cursor = None
 

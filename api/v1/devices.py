@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from assets import credentials, devices, listing, passwords
 from assets.models import Asset, Binding, Device, Site
 from kernel import clock
@@ -89,20 +90,20 @@ class Bind(BaseModel):
     """Which asset a device measures, and since when; now unless given."""
 
     asset_id: int
-    starts_at: AwareDatetime | None = None
+    starts_at: Instant | None = None
 
 
 class Unbind(BaseModel):
     """When a binding ended; now unless given."""
 
-    ends_at: AwareDatetime | None = None
+    ends_at: Instant | None = None
 
 
 class Replace(BaseModel):
     """Which device took this one's place, and when; now unless given."""
 
     device_id: int
-    at: AwareDatetime | None = None
+    at: Instant | None = None
 
 
 class Change(BaseModel):

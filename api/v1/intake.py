@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from ingest import ledger, workers
 from people.scope import Viewer
 
@@ -80,8 +81,8 @@ class Counts(BaseModel):
     """The parameters of the list by device and hour; ``end`` is the first hour left out."""
 
     device_id: int | None = None
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Instant | None = None
+    end: Instant | None = None
     limit: paging.Limit = 100
     cursor: paging.Cursor = None
 

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from assets import meters
 from assets.derived_tables import MeterChange
 from assets.models import Asset
@@ -27,7 +28,7 @@ class MeterIn(BaseModel):
 
     metric: str = Field(description="The metric that the meter shows; of a total the derived metric.")
     kind: str = Field(description="exchange, reset or total.")
-    at: AwareDatetime = Field(description="When, with an offset.")
+    at: Instant = Field(description="When, with an offset.")
     final: float | None = Field(None, description="What it showed last before, if somebody read it.")
     initial: float | None = Field(None, description="What it showed first after; 0 of a reset when left out.")
     total: float | None = Field(None, description="The running total at that instant; of a total.")

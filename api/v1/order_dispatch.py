@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api import paging, versions
 from api.access import Db, needs
+from api.instants import Instant
 from api.v1 import orders
 from kernel import clock
 from maintenance.dispatch import assign, pool
@@ -28,7 +29,7 @@ class AssignIn(BaseModel):
 
     account_id: int
     reason: str = Field("", max_length=500)
-    planned_at: AwareDatetime | None = None
+    planned_at: Instant | None = None
 
 
 class OfferIn(BaseModel):
@@ -78,9 +79,7 @@ def decisions(db: Db, viewer: Reader, order_id: int) -> paging.Page[DecisionOut]
 
 
 @router.get("/{order_id}/candidates")
-def candidates(
-    db: Db, viewer: Assigner, order_id: int, planned_at: AwareDatetime | None = None
-) -> paging.Page[CandidateOut]:
+def candidates(db: Db, viewer: Assigner, order_id: int, planned_at: Instant | None = None) -> paging.Page[CandidateOut]:
     """Rank who could have an order now, or at a planned time, and say why others could not."""
     found = scope.find(db, Order, order_id, viewer, "orders.read")
     scope.require(db, viewer, "orders.assign", found.unit_id)

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response, UploadFile
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from api import paging, versions
 from api.access import Db, Parts, needs
+from api.instants import Instant
 from api.runtime import Runtime
 from assets.models import Asset
 from kernel import clock, files
@@ -64,8 +65,8 @@ class OrderIn(BaseModel):
     kind: str = Field("corrective", max_length=40)
     priority: Priority = 3
     skill: str | None = Field(None, max_length=40, description="Key of a skill; by default the asset type's.")
-    due_at: AwareDatetime | None = Field(None, description="By default from the priority.")
-    planned_at: AwareDatetime | None = None
+    due_at: Instant | None = Field(None, description="By default from the priority.")
+    planned_at: Instant | None = None
     estimated_minutes: int = Field(60, ge=5, le=60 * 24 * 30)
 
 

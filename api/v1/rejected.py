@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from ingest import rejected
 from ingest.models import RejectedMessage
 from kernel import clock
@@ -61,7 +62,7 @@ class Filter(BaseModel):
     device: str | None = None
     state: Literal["open", "replayed", "all"] = "open"
     unknown: bool = Field(False, description="Only of devices that are not registered.")
-    hour: AwareDatetime | None = Field(None, description="Only what came in the hour that begins then.")
+    hour: Instant | None = Field(None, description="Only what came in the hour that begins then.")
     limit: paging.Limit = 100
     cursor: paging.Cursor = None
 

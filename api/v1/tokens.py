@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import paging
 from api.access import Db, SignedIn
+from api.instants import Instant
 from kernel import clock
 from people import tokens
 from people.models import Account
@@ -38,7 +39,7 @@ class TokenIn(BaseModel):
 
     name: str = Field(max_length=200)
     rights: list[str] | None = Field(None, max_length=200, description="Left out: all of one's own.")
-    expires_at: AwareDatetime | None = Field(None, description="Within two years; in 90 days when left out.")
+    expires_at: Instant | None = Field(None, description="Within two years; in 90 days when left out.")
 
 
 @router.get("")

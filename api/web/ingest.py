@@ -5,10 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from api.web import pages
 from assets.models import Device
 from ingest import ledger, limits, workers
@@ -53,7 +54,7 @@ def overview(request: Request, db: Db, viewer: Reader, after: str | None = None)
 class Hour(BaseModel):
     """Which hour, and from where on."""
 
-    hour: AwareDatetime
+    hour: Instant
     after: str | None = None
 
 

@@ -5,10 +5,11 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from api import paging
 from api.access import Db, needs
+from api.instants import Instant
 from api.v1.rejected import IS_OPEN
 from api.web import pages
 from ingest import reasons, rejected
@@ -42,7 +43,7 @@ class Wanted(BaseModel):
     device: str | None = None
     state: str = "open"
     unknown: bool = False
-    hour: AwareDatetime | None = None
+    hour: Instant | None = None
     after: str | None = None
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -43,14 +42,6 @@ def broker() -> Iterator[Mosquitto]:
     started.start()
     yield started
     started.remove()
-
-
-@pytest.fixture
-def seed() -> int:
-    """Return the seed of this run, printed so that a failing one can be run again: FIXWRIGHT_TEST_SEED."""
-    chosen = int(os.environ.get("FIXWRIGHT_TEST_SEED") or random.randrange(2**32))
-    sys.stdout.write(f"FIXWRIGHT_TEST_SEED={chosen}\n")
-    return chosen
 
 
 def build_plant(database: sessionmaker[Session], *, machines: int = DEVICES) -> Plant:

@@ -108,3 +108,21 @@ def test_the_page_asks_for_a_replay_and_says_so(client: httpx.Client, kept: dict
     assert everything.headers["location"] == "/rejected"
     client.cookies.set("lang", "zh")
     assert "拒收报文" in client.get("/rejected").text
+
+
+def test_an_hour_at_the_ends_of_the_calendar_is_refused_in_the_readers_words(client: httpx.Client) -> None:
+    for hour in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        told = client.get("/api/v1/rejected", params={"hour": hour})
+        assert told.status_code == 422
+        assert "years 1 to 9999" in told.json()["detail"]
+        client.cookies.set("lang", "zh")
+        page = client.get("/rejected/messages", params={"hour": hour})
+        assert page.status_code == 422
+        assert "网址或表单中有无法识别的内容：hour。" in page.text
+
+
+def test_a_value_that_the_database_cannot_hold_is_refused_in_the_readers_words(client: httpx.Client) -> None:
+    client.cookies.set("lang", "zh")
+    page = client.get("/rejected/messages", params={"device": "a\x00b"})
+    assert page.status_code == 422
+    assert "超出了可保存的范围" in page.text
