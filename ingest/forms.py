@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from ingest.decoded import Reason
 from ingest.strict import SAID, Refused
+from kernel.i18n import noop
 from telemetry.readings import MAX_TEXT
 
 RESERVED: Final = frozenset({"ts", "values", "device"})
@@ -92,18 +93,20 @@ def _element(item: Any, device: str) -> Element:  # noqa: ANN401 - JSON is any o
 
 def _checked(values: dict[str, Any]) -> dict[str, Scalar]:
     if not values:
-        raise Refused(Reason.EMPTY, "there are no values")
+        raise Refused(Reason.EMPTY, noop("there are no values"))
     for name, value in values.items():
         if not is_metric(name):
-            raise Refused(Reason.BAD_METRIC, f"{_said(name)} is no name for a metric")
+            raise Refused(Reason.BAD_METRIC, noop("{said} is no name for a metric"), said=_said(name))
         if value.__class__ in (dict, list):
             raise Refused(Reason.NESTED_VALUE, f"“{name}” holds {_said(value)}")
         if value is None:
             raise Refused(Reason.NULL_VALUE, f"“{name}” is null")
         if value.__class__ is str and len(value) > MAX_TEXT:
-            raise Refused(Reason.BAD_TEXT, f"“{name}” is a text longer than {MAX_TEXT} characters")
+            raise Refused(
+                Reason.BAD_TEXT, noop("“{name}” is a text longer than {most} characters"), name=name, most=MAX_TEXT
+            )
         if value.__class__ is int and not _fits(value):
-            raise Refused(Reason.NOT_FINITE, f"“{name}” is too large for a number")
+            raise Refused(Reason.NOT_FINITE, noop("“{name}” is too large for a number"), name=name)
     return values
 
 

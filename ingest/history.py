@@ -19,14 +19,15 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from assets import dirty, wording
 from assets.events import AssetChanged
-from assets.models import Asset, Binding, Device
-from ingest import csvrows
+from assets.models import Asset, Binding
+from ingest import backdating, csvrows
 from ingest.models import HistoryImport
-from ingest.oldrows import Chunk, Known, Report, chunks
+from ingest.old_owners import Owners
+from ingest.oldrows import Chunk, Report, chunks
+from ingest.strict import SAID
 from kernel import audit, clock, db, events, jobs, log
-from kernel.errors import Conflict, FixwrightError, Invalid, NotFound
-from people import scope
-from people.models import Account
+from kernel.errors import Conflict, FixwrightError, Invalid, NotFound, Unavailable
+from kernel.i18n import noop
 from telemetry import series
 from telemetry.derived import hour_of
 from telemetry.readings import Readings
@@ -37,8 +38,7 @@ KEPT: Final = timedelta(days=7)
 """How long a file waits for somebody to start its import."""
 MOST_OPEN: Final = 5
 """Imports of one person that are not over."""
-RIGHT: Final = "devices.write"
-"""Over each device whose history is imported."""
+BROKE: Final = noop("Something broke here ({kind}), not in your file. Send it again later; the server's log says more.")
 _WAITING: Final = ("open", "queued", "running", "checked")
 _BEAT_S: Final = 1.0
 
@@ -56,6 +56,7 @@ def ask(
     file_name: str,
     zone: str,
     device_key: str,
+    asset_code: str,
     backdates: bool,
     company_id: int,
     account_id: int,
@@ -81,6 +82,7 @@ def ask(
         file_name=wording.optional(file_name, "file") or "history.csv",
         zone=zone.strip(),
         device_key=wording.optional(device_key, "device", longest=80) or "",
+        asset_code=wording.optional(asset_code, "asset", longest=60) or "",
         backdates=backdates,
         asked_at=now,
     )
@@ -228,11 +230,17 @@ class _Run:
 
     def carry_out(self) -> None:
         report = Report()
+        owners = Owners(
+            self._sessions,
+            self._row.account_id,
+            device_key=self._row.device_key,
+            asset_code=self._row.asset_code,
+            backdates=self._row.backdates,
+        )
         for chunk in chunks(
             self._file,
             self._row.zone,
-            self._row.device_key,
-            self._device,
+            owners,
             report,
             keeps_text=self._store.keeps_text,
             most_bytes=self._most_bytes,
@@ -241,15 +249,6 @@ class _Run:
                 self._store_chunk(chunk, report)
             self._beat(chunk.read_bytes)
         self._finish(report)
-
-    def _device(self, key: str) -> Known | None:
-        """Return a device whose history this person may import."""
-        with self._sessions() as session:
-            viewer = scope.viewer_of(session, session.get_one(Account, self._row.account_id))
-            device = session.scalars(
-                select(Device).where(Device.key == key, scope.visible(Device, viewer, RIGHT))
-            ).one_or_none()
-            return None if device is None else Known.of(session, device)
 
     def _store_chunk(self, chunk: Chunk, report: Report) -> None:
         unknown = chunk.pairs - self._numbers.keys()
@@ -295,7 +294,7 @@ class _Run:
             row.state, row.ended_at = "done", now
             if row.backdates:
                 for device_id, first_ms in report.first_ms.items():
-                    _backdate(session, device_id, first_ms, actor=row.actor, now=now)
+                    backdating.backdate(session, device_id, first_ms, actor=row.actor, now=now)
             _announce(session, self._fresh, actor=row.actor, now=now)
             audit.record(
                 session,
@@ -315,11 +314,13 @@ class _Run:
 
     def failed(self, error: Exception) -> None:
         log.of(__name__).warning("an import failed", imported=self._row.id, error=repr(error))
-        told = str(error) if isinstance(error, FixwrightError) else type(error).__name__
+        known = error if isinstance(error, FixwrightError) else Unavailable(BROKE, kind=type(error).__name__)
+        values = {name: one if isinstance(one, int) else str(one)[:SAID] for name, one in known.values.items()}
         with db.transaction(self._sessions) as session:
             row = session.get_one(HistoryImport, self._row.id, with_for_update=True)
             if row.state == "running":
-                row.state, row.trouble, row.ended_at = "failed", told[:300], clock.now()
+                row.state, row.ended_at = "failed", clock.now()
+                row.trouble = {"sentence": known.sentence, "values": values}
 
 
 def _make_due(session: Session, readings: Readings) -> None:
@@ -328,40 +329,6 @@ def _make_due(session: Session, readings: Readings) -> None:
     for number in numbers.tolist():
         mine = readings.ts_ms[readings.series == number]
         dirty.mark_series(session, [number], hour_of(int(mine.min())), int(mine.max()) + 1, clock.now())
-
-
-def _backdate(session: Session, device_id: int, first_ms: int, *, actor: str, now: datetime) -> None:
-    """Let a device's first binding begin with its history, as far back as nothing else was bound there."""
-    bindings = session.scalars(
-        select(Binding).where(Binding.device_id == device_id).order_by(Binding.starts_at).with_for_update()
-    ).all()
-    if not bindings:
-        return
-    binding, first = bindings[0], clock.from_ms(first_ms)
-    others = session.scalar(
-        select(func.max(Binding.ends_at)).where(
-            Binding.asset_id == binding.asset_id,
-            Binding.device_id != device_id,
-            Binding.ends_at <= binding.starts_at,
-        )
-    )
-    begins = max(first, others) if others is not None else first
-    if begins >= binding.starts_at:
-        return
-    before, binding.starts_at = binding.starts_at, begins
-    session.flush()
-    device = session.get_one(Device, device_id)
-    audit.record(
-        session,
-        "device.backdate",
-        subject=f"device:{device_id}",
-        actor=actor,
-        at=now,
-        before={"asset_id": binding.asset_id, "starts_at": before},
-        after={"asset_id": binding.asset_id, "starts_at": begins},
-        company_id=device.company_id,
-    )
-    dirty.mark_device(session, device_id, clock.to_ms(begins), clock.to_ms(before), now)
 
 
 def _announce(session: Session, device_ids: set[int], *, actor: str, now: datetime) -> None:

@@ -318,13 +318,15 @@ class HistoryImport(Job, Row):
     zone: Mapped[str] = mapped_column(String(60))
     """Of times without an offset."""
     device_key: Mapped[str] = mapped_column(String(80), default="")
-    """Whose readings rows hold that name no device."""
+    """Whose readings rows hold that name neither device nor asset."""
+    asset_code: Mapped[str] = mapped_column(String(60), default="", server_default=text("''"))
+    """What such rows are of; with a device too, it is that device on this asset."""
     backdates: Mapped[bool]
     """Whether they belong to the asset that the device measures, also from before it was bound."""
     percent: Mapped[int] = mapped_column(default=0)
     report: Mapped[Json] = mapped_column(default=dict)
     """What was found, as ``ingest.history.Report`` writes it."""
-    trouble: Mapped[str | None] = mapped_column(String(300))
-    """Why it failed."""
+    trouble: Mapped[Json | None]
+    """Why it failed: a sentence of the catalogues and its values, so that each reader has it in their language."""
     asked_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]

@@ -3,23 +3,21 @@
 For ``ingest.history``. No more than a chunk is in memory, however long the file is; a row is used whole or not at all.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from assets import types
-from assets.models import Asset, Binding, Device
 from ingest import columns, csvrows, packed
 from ingest.decoded import Reason
 from ingest.forms import Element, Scalar
+from ingest.old_owners import Known, Owners
 from ingest.strict import SAID, Refused
-from kernel import clock, i18n
+from kernel import clock
 from kernel.errors import Invalid
+from kernel.i18n import noop
 from telemetry.readings import Flag, Readings
 from telemetry.series import Pair
 
@@ -31,46 +29,6 @@ NAMED: Final = 200
 """Faults and series that a report names; all are counted."""
 SHOWN: Final = 10
 MOST_SERIES: Final = 10_000
-MOST_STRANGERS: Final = 1_000
-"""Rows that a report repeats as they were understood."""
-
-NO_TIME: Final = i18n.noop("It has no time.")
-AHEAD: Final = i18n.noop("Its time lies in the future, or before 1970.")
-NO_DEVICE: Final = i18n.noop("It names no device, and none was stated for the file.")
-STRANGER: Final = i18n.noop("There is no device {device} whose readings you may import.")
-NUMBER: Final = i18n.noop("{metric} is a number, and this is a text.")
-NO_TEXTS: Final = i18n.noop("This telemetry server keeps no texts.")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A device, and what its asset's type says of metrics: lowest and highest possible value of those with numbers."""
-
-    id: int
-    key: str
-    numeric: Mapping[str, tuple[float, float]]
-
-    @classmethod
-    def of(cls, session: Session, device: Device) -> Self:
-        """Return a device as rows are checked against it."""
-        asset = session.scalars(
-            select(Asset)
-            .join(Binding, Binding.asset_id == Asset.id)
-            .where(Binding.device_id == device.id, Binding.ends_at.is_(None))
-        ).one_or_none()
-        described = {} if asset is None else types.metrics(session, asset.company_id, [asset.type_id])[asset.type_id]
-        return cls(
-            device.id,
-            device.key,
-            {
-                key: (
-                    -np.inf if metric.low is None else metric.low,
-                    np.inf if metric.high is None else metric.high,
-                )
-                for key, metric in described.items()
-                if metric.kind in {"gauge", "counter"}
-            },
-        )
 
 
 @dataclass(slots=True)
@@ -99,14 +57,16 @@ class Report:
     """By device id, when its history begins."""
     series: dict[tuple[str, str], _Series] = field(default_factory=dict)
 
-    def refuse(self, line: int, sentence: str, **values: Any) -> None:  # noqa: ANN401 - what a sentence repeats
+    def refuse(self, line: int, refusal: Refused) -> None:
         """Take note of a row that is not used; ``line`` is where it begins, from 1."""
         self.refused += 1
         if len(self.faults) < NAMED:
-            self.faults.append({"line": line, "sentence": sentence, "values": values})
+            self.faults.append(
+                {"line": line, "code": refusal.reason, "sentence": refusal.sentence, "values": refusal.values}
+            )
 
-    def take(self, line: int, device: Known, element: Element) -> None:
-        """Take note of a row that is."""
+    def take(self, line: int, device: Known, element: Element, asset_code: str) -> None:
+        """Take note of a row that is, or of the share of it that is this device's."""
         at_ms = element.ts_ms or 0
         self.readings += len(element.values)
         self.first_ms[device.id] = min(self.first_ms.get(device.id, at_ms), at_ms)
@@ -115,7 +75,8 @@ class Report:
             one.count += 1
             one.first_ms, one.last_ms = min(one.first_ms, at_ms), max(one.last_ms, at_ms)
         if len(self.sample) < SHOWN:
-            self.sample.append({"line": line, "device": device.key, "ts_ms": at_ms, "values": dict(element.values)})
+            said = {"line": line, "device": device.key, "ts_ms": at_ms, "values": dict(element.values)}
+            self.sample.append(said | ({"asset": asset_code} if asset_code else {}))
 
     def counts(self) -> dict[str, int]:
         """Return the figures."""
@@ -185,8 +146,7 @@ class Chunk:
 def chunks(
     file: Path,
     zone: str,
-    device_key: str,
-    find: Callable[[str], Known | None],
+    owners: Owners,
     report: Report,
     *,
     keeps_text: bool,
@@ -199,32 +159,23 @@ def chunks(
     Raises:
         Invalid: the file as a whole cannot be read, from where on it cannot; what came before was yielded.
     """
-    known: dict[str, Known | None] = {}
     chunk = Chunk()
     with file.open("rb") as raw, packed.opened(raw, most_bytes) as opened:
         for line, payload in csvrows.pieces(_lines(opened), zone):
             report.rows += 1
             try:
-                key, element = csvrows.read(payload, device_key)
+                old = csvrows.read_old(payload)
+                shares = owners.shares(old, _usable(old.element.ts_ms))
+                for device, element in shares:
+                    _check(device, element, keeps_text=keeps_text)
             except Refused as refusal:
                 if refusal.reason is not Reason.EMPTY:
-                    report.refuse(line, refusal.detail)
-                continue
-            if key not in known:
-                known[key] = find(key) if key else None
-                if list(known.values()).count(None) > MOST_STRANGERS:
-                    raise Invalid(
-                        "More than {n} devices of this file are not known here.", field="file", n=MOST_STRANGERS
-                    )
-            device = known[key]
-            fault = _fault(key, device, element, keeps_text=keeps_text)
-            if fault is not None or device is None:
-                sentence, values = fault or (NO_DEVICE, {})
-                report.refuse(line, sentence, **values)
+                    report.refuse(line, refusal)
                 continue
             bad = len(chunk.bad)
-            chunk.take(device, element)
-            report.take(line, device, element)
+            for device, element in shares:
+                chunk.take(device, element)
+                report.take(line, device, element, old.asset)
             report.bad += len(chunk.bad) - bad
             if len(report.series) > MOST_SERIES:
                 raise Invalid("More than {n} metrics are in this file.", field="file", n=MOST_SERIES)
@@ -237,21 +188,23 @@ def chunks(
         yield chunk
 
 
-def _fault(key: str, device: Known | None, element: Element, *, keeps_text: bool) -> tuple[str, dict[str, str]] | None:
-    """Return why a row cannot be used."""
-    if device is None:
-        return (STRANGER, {"device": key[:SAID]}) if key else (NO_DEVICE, {})
-    if element.ts_ms is None:
-        return NO_TIME, {}
-    if not 0 <= element.ts_ms <= clock.now_ms() + AHEAD_MS:
-        return AHEAD, {}
+def _usable(ts_ms: int | None) -> int:
+    if ts_ms is None:
+        raise Refused(Reason.BAD_TS, noop("It has no time."))
+    if not 0 <= ts_ms <= clock.now_ms() + AHEAD_MS:
+        raise Refused(Reason.BAD_TS, noop("Its time lies in the future, or before 1970."))
+    return ts_ms
+
+
+def _check(device: Known, element: Element, *, keeps_text: bool) -> None:
     for metric, value in element.values.items():
         if isinstance(value, str):
             if metric in device.numeric:
-                return NUMBER, {"metric": metric[:SAID]}
+                raise Refused(
+                    Reason.WRONG_TYPE, noop("{metric} is a number, and this is a text."), metric=metric[:SAID]
+                )
             if not keeps_text or "\0" in value:
-                return NO_TEXTS, {}
-    return None
+                raise Refused(Reason.BAD_TEXT, noop("This telemetry server keeps no texts."))
 
 
 def _lines(opened: IO[str]) -> Iterator[str]:

@@ -20,12 +20,18 @@ _quick = msgspec.json.Decoder().decode
 
 
 class Refused(Exception):
-    """A payload, or a part of one, breaks the contract."""
+    """A payload, or a part of one, breaks the contract.
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+    ``sentence`` may be a template, marked for translation, that ``values`` fill: then whoever shows it can say it in
+    another language. ``detail`` is the same in English.
+    """
+
+    def __init__(self, reason: Reason, sentence: str, **values: str | int) -> None:
         self.reason = reason
-        self.detail = detail
+        self.sentence = sentence
+        self.values = values
+        self.detail = sentence.format(**values) if values else sentence
+        super().__init__(f"{reason}: {self.detail}")
 
 
 def read(payload: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types

@@ -27,7 +27,8 @@ class ImportIn(BaseModel):
     """What is to be imported."""
 
     zone: str = Field(description="Of times without an offset, such as Europe/Berlin.")
-    device: str = Field("", description="Key of the device of rows that name none.")
+    device: str = Field("", description="Key of the device of rows that name neither device nor asset.")
+    asset: str = Field("", description="Code of the asset of such rows: they go to the devices that measured it.")
     file_name: str = Field("history.csv", description="As it is listed.")
     backdates: bool = Field(True, description="The asset of a device has its history too, from before it was bound.")
 
@@ -36,7 +37,8 @@ class FaultOut(BaseModel):
     """Why a row is not used; ``line`` counts from 1, where the row begins."""
 
     line: int
-    reason: str
+    code: str = Field("", description="A word that stays the same, such as bad_ts; empty in older reports.")
+    reason: str = Field(description="A sentence in the reader's language.")
 
 
 class SeriesOut(BaseModel):
@@ -54,6 +56,7 @@ class RowOut(BaseModel):
 
     line: int
     device: str
+    asset: str = Field("", description="Its code, where the row names one.")
     ts_ms: int
     values: dict[str, Any]
 
@@ -90,8 +93,9 @@ class ImportOut(BaseModel):
     size: int
     zone: str
     device: str
+    asset: str
     backdates: bool
-    trouble: str | None
+    trouble: str | None = Field(description="Why it failed, in the reader's language.")
     asked_at: datetime
     ended_at: datetime | None
     report: ReportOut
@@ -105,6 +109,7 @@ def ask(request: Request, db: Db, viewer: Writer, body: ImportIn) -> ImportOut:
         file_name=body.file_name,
         zone=body.zone,
         device_key=body.device,
+        asset_code=body.asset,
         backdates=body.backdates,
         company_id=viewer.company_id,
         account_id=viewer.account_id,
@@ -210,7 +215,7 @@ def shown(request: Request, row: HistoryImport) -> ImportOut:
     """Return an import as it is told, its faults in the reader's language."""
     told = dict(row.report)
     faults = [
-        FaultOut(line=one["line"], reason=_said(request, one["sentence"], one["values"]))
+        FaultOut(line=one["line"], code=one.get("code", ""), reason=_said(request, one["sentence"], one["values"]))
         for one in told.pop("faults", [])
     ]
     return ImportOut(
@@ -222,8 +227,9 @@ def shown(request: Request, row: HistoryImport) -> ImportOut:
         size=row.size,
         zone=row.zone,
         device=row.device_key,
+        asset=row.asset_code,
         backdates=row.backdates,
-        trouble=row.trouble,
+        trouble=_said(request, **row.trouble) if row.trouble else None,
         asked_at=row.asked_at,
         ended_at=row.ended_at,
         report=ReportOut(**told, faults=faults),

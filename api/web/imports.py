@@ -13,7 +13,7 @@ from api.bodies import FILES_A_FORM
 from api.v1 import imports as v1
 from api.v1 import steps
 from api.web import forms, pages
-from assets.models import Device
+from assets.models import Asset, Device
 from ingest import history
 from kernel import clock, i18n
 from kernel.errors import Invalid
@@ -27,6 +27,9 @@ _MOVING: Final = {"queued", "running"}
 SAMPLE: Final = """device,ts,metric,value
 pump-1,2024-03-01T08:00:00+01:00,temperature,21.5
 pump-1,2024-03-01T08:05:00+01:00,temperature,21.7"""
+SAMPLE_OF_ASSETS: Final = """asset,ts,temperature,pressure
+P-101,2024-03-01T08:00:00+01:00,21.5,2.31
+P-101,2024-03-01T08:05:00+01:00,21.7,2.34"""
 
 
 class ImportForm(BaseModel):
@@ -34,6 +37,7 @@ class ImportForm(BaseModel):
 
     zone: str = ""
     device: str = ""
+    asset: str = ""
     backdates: str = "1"
 
 
@@ -44,11 +48,13 @@ def overview(
     viewer: Writer,
     *,
     device: Annotated[int | None, Query()] = None,
+    asset: Annotated[int | None, Query()] = None,
     after: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Show the form of an import, and one's own imports."""
     key = "" if device is None else scope.find(db, Device, device, viewer, "devices.write").key
-    return _page(request, db, viewer, ImportForm(zone=viewer.zone, device=key), after=after)
+    code = "" if asset is None else scope.find(db, Asset, asset, viewer, "assets.read").code
+    return _page(request, db, viewer, ImportForm(zone=viewer.zone, device=key, asset=code), after=after)
 
 
 @router.post("")
@@ -59,10 +65,11 @@ def ask(  # noqa: PLR0917 - one a field of the form
     file: UploadFile,
     zone: Annotated[str, Form()] = "",
     device: Annotated[str, Form()] = "",
+    asset: Annotated[str, Form()] = "",
     backdates: Annotated[str, Form()] = "",
 ) -> Response:
     """Take a file and try it."""
-    form = ImportForm(zone=zone, device=device, backdates=backdates)
+    form = ImportForm(zone=zone, device=device, asset=asset, backdates=backdates)
     importer = v1.importer_of(request)
     try:
         row = history.ask(
@@ -70,6 +77,7 @@ def ask(  # noqa: PLR0917 - one a field of the form
             file_name=file.filename or "",
             zone=zone,
             device_key=device,
+            asset_code=asset,
             backdates=bool(backdates),
             company_id=viewer.company_id,
             account_id=viewer.account_id,
@@ -96,6 +104,7 @@ def one(request: Request, db: Db, viewer: Writer, import_id: int) -> Response:
         headers={"Refresh": "2"} if row.state in _MOVING else None,
         row=row,
         report=found.report,
+        trouble=found.trouble,
         at=lambda ms: clock.from_ms(ms).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %z"),
         size_mb=row.size / 1e6,
     )
@@ -137,6 +146,6 @@ def _page(
         rows=shown,
         following=following,
         is_first=after is None,
-        sample=SAMPLE,
+        samples=(SAMPLE, SAMPLE_OF_ASSETS),
         most_mb=access.runtime(request).settings.upload_max_mb * FILES_A_FORM,
     )

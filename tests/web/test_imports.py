@@ -1,6 +1,7 @@
 """Import of history from CSV: tried, looked at, started; over the API and on pages; once and again."""
 
 import gzip
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,8 +108,15 @@ def test_a_file_is_tried_before_anything_is_stored_and_every_bad_line_is_named(
     assert (report["rows"], report["readings"], report["refused"], report["bad"]) == (11, 4, 7, 1)
     assert [one["line"] for one in report["faults"]] == [6, 7, 8, 9, 10, 11, 12]
     assert "nobody" in report["faults"][1]["reason"]
+    client.cookies.set("lang", "zh")
+    told = client.get(f"/api/v1/telemetry/imports/{found['id']}").json()["report"]
+    assert [one["code"] for one in told["faults"]] == [
+        "wrong_type", "unknown_device", "bad_ts", "bad_ts", "bad_ts", "unknown_device", "bad_form"
+    ]  # fmt: skip
+    assert told["faults"][0]["reason"] == "temperature 是数值，而这里是文本。"
+    assert told["faults"][2]["reason"].startswith("“yesterday”不是时间")
     assert report["sample"][0] == {
-        "line": 2, "device": device.key, "ts_ms": T0_MS, "values": {"temperature": 21.5}
+        "line": 2, "device": device.key, "asset": "", "ts_ms": T0_MS, "values": {"temperature": 21.5}
     }  # fmt: skip
     assert [(one["metric"], one["count"]) for one in report["series"]] == [("mode", 1), ("temperature", 3)]
     assert len(stored(runtime, device, "temperature")) == 0
@@ -195,7 +203,7 @@ def test_a_large_file_goes_in_pieces_and_one_that_was_interrupted_is_begun_again
     with db.transaction(database) as session:
         account = factories.account(session, company, "administrator", "company")
         row = history.ask(
-            session, file_name="large.csv", zone="UTC", device_key=device.key, backdates=False,
+            session, file_name="large.csv", zone="UTC", device_key=device.key, asset_code="", backdates=False,
             company_id=company.id, account_id=account.id, actor=f"account:{account.id}", now=clock.now(),
         )  # fmt: skip
         file = history.path(tmp_path, row.id)
@@ -234,6 +242,13 @@ def test_a_file_that_cannot_be_read_fails_with_the_reason(client: httpx.Client, 
         found = ended(client, made)
         assert found["state"] == "failed"
         assert said in found["trouble"]
+        place = f"/imports/{made}"
+        assert said in client.get(place).text
+        client.cookies.set("lang", "zh")
+        shown = client.get(f"/api/v1/telemetry{place}").json()["trouble"]
+        assert re.search("[\u4e00-\u9fff]", shown), "a reader of Chinese has it in Chinese"
+        assert shown in client.get(place).text
+        client.cookies.delete("lang")
 
 
 def test_TEL_8_a_gzipped_file_is_imported_as_what_it_holds_and_a_skipped_hour_is_read_with_the_offset_before(
