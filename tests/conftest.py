@@ -18,9 +18,21 @@ from api.web import assets
 from kernel import db, postgres
 from migrations import run
 from tests.browser import launched
+from tests.sharing import Shares, longest_first
 
 SECRET = b"a secret for tests only"
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Shares | None:
+    """Share the tests out as ``tests.sharing`` says where ``make test`` asks for whole files."""
+    return Shares(config) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from typing import Any
 
 import httpx
 import psutil
-import pytest
 
 from tests.waiting import until
 
@@ -204,12 +203,3 @@ def pages_of(client: httpx.Client, path: str, **asked: Any) -> list[dict[str, An
         cursor = page.json()["next"]
         if cursor is None:
             return items
-
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[Product]:
-    """Run the demo for the whole session of tests; at its end it must stop on Ctrl-C and leave no process."""
-    with installed() as product:
-        product.start()
-        yield product
-        product.interrupt()

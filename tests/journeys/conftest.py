@@ -1,6 +1,10 @@
-"""One running product, one browser and one administrator's token for every journey of a run."""
+"""One running product, one browser and one administrator's token for every journey of a run.
 
-from collections.abc import Iterator
+The product ends with the last journey, not with the run: its simulated machines would take a good part of a core from
+every test that follows.
+"""
+
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
@@ -9,11 +13,37 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, expect
 
 from tests.journeys.person import PATIENCE_MS, Enter, entrance
-from tests.running import Product, running
-
-__all__ = ["running"]
+from tests.running import Product, installed
 
 expect.set_options(timeout=PATIENCE_MS)
+HERE = Path(__file__).parent
+STARTED = pytest.StashKey[Product]()
+
+
+@pytest.fixture(scope="session")
+def running(pytestconfig: pytest.Config) -> Iterator[Product]:
+    """Run the demo for the journeys, after which it must stop on Ctrl-C and leave no process."""
+    with installed() as product:
+        pytestconfig.stash[STARTED] = product
+        product.start()
+        yield product
+        leave(product)
+
+
+def leave(product: Product) -> None:
+    """Press Ctrl-C, unless that has been done."""
+    if product.process is not None:
+        product.interrupt()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Press Ctrl-C after the last journey."""
+    yield
+    product = item.config.stash.get(STARTED, None)
+    is_last = nextitem is None or HERE not in nextitem.path.parents
+    if is_last and product is not None:
+        leave(product)
 
 
 @pytest.fixture(scope="session")
