@@ -2,8 +2,8 @@
 
 Series belong to devices, and an asset's curve is put together from those of the devices that were bound to it one after
 the other. So each value of an asset goes to one device, and which is decided by what was known before the file: a row
-that is imported again finds the same one. Where two devices were on an asset at once and neither is known to send the
-metric, nobody guesses: the row has to name one. What a person may not change answers like what does not exist.
+that is imported again never finds another. Where two devices were on an asset at once and neither, or each, is known to
+send the metric, nobody guesses: the row has to name one. What a person may not change answers like what does not exist.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,21 +100,22 @@ class Measured:
         """
         there = [term for term in self.terms if term.covers(ts_ms)]
         senders = [term for term in there if metric in term.metrics]
-        if not senders and any(term.meets(other) for term in there for other in self.terms):
+        speaking = _bound(senders or there, ts_ms)
+        are_several = len({term.device.id for term in speaking}) > 1
+        if are_several or (not senders and any(term.meets(other) for term in speaking for other in self.terms)):
             raise Refused(
                 Reason.UNKNOWN_DEVICE,
                 noop("Which device of {asset} measured {metric} is not known: name it in a column device."),
                 asset=self.code,
                 metric=metric[:SAID],
             )
-        term = _foremost(senders or there, ts_ms)
-        if term is None or not term.is_ours:
+        if not speaking or not speaking[0].is_ours:
             raise Refused(
                 Reason.UNKNOWN_DEVICE,
                 noop("No device whose readings you may import measured {asset} at that time."),
                 asset=self.code,
             )
-        return term.device
+        return speaking[0].device
 
     def named(self, key: str, ts_ms: int) -> Known:
         """Return the device of this key, which a row names beside the asset.
@@ -133,12 +134,9 @@ class Measured:
         )
 
 
-def _foremost(terms: Sequence[Term], ts_ms: int) -> Term | None:
-    """Return who speaks: of those bound at the time the one bound last, else the one that was bound next."""
-    bound = [term for term in terms if term.starts_ms <= ts_ms]
-    if bound:
-        return max(bound, key=lambda term: term.starts_ms)
-    return min(terms, key=lambda term: term.starts_ms, default=None)
+def _bound(terms: Sequence[Term], ts_ms: int) -> Sequence[Term]:
+    """Return those that were bound at the time, or else those whose history reaches so far back."""
+    return [term for term in terms if term.starts_ms <= ts_ms] or terms
 
 
 class Owners:
