@@ -14,6 +14,7 @@ from assets import measured
 from assets.models import Asset, Binding, Device
 from kernel import clock, db
 from telemetry import series
+from telemetry.models import Series
 from tests import factories
 from tests.factories import Company
 from tests.web.test_imports import imported, sent
@@ -93,6 +94,7 @@ def test_TEL_8_a_row_whose_values_two_devices_measure_is_shared_out_or_refused_w
     with db.transaction(database) as session:
         beside = factories.device(session, company, "harbour", key="beside")
         session.add(Binding(device_id=beside.id, asset_id=pump.id, starts_at=JUNE))
+        session.query(Series).filter_by(device_id=beside.id).delete()
         second_id = session.scalars(select(Device.id).where(Device.key == "second")).one()
         series.ensure(session, [(beside.id, "vibration"), (second_id, "temperature")], now=clock.now())
     done = imported(
