@@ -49,6 +49,7 @@ class RequestOut(BaseModel):
     asset_id: int
     unit_id: int
     what: str
+    what_zh: str | None
     contact_name: str | None
     contact_phone: str | None
     contact_email: str | None

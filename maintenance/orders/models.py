@@ -57,6 +57,8 @@ class Request(Scoped, Row):
     origin: Mapped[str] = mapped_column(String(10))
     asset_id: Mapped[int] = mapped_column(ForeignKey("asset.id"), index=True)
     what: Mapped[str] = mapped_column(String(2000))
+    what_zh: Mapped[str | None] = mapped_column(String(2000))
+    """The same in Chinese, where the product itself wrote it."""
     contact_name: Mapped[str | None] = mapped_column(String(100))
     contact_phone: Mapped[str | None] = mapped_column(String(40))
     contact_email: Mapped[str | None] = mapped_column(String(200))
@@ -83,6 +85,10 @@ class Request(Scoped, Row):
     asset: Mapped[Asset] = relationship()
     alarm: Mapped[Alarm | None] = relationship()
     order: Mapped["Order | None"] = relationship(back_populates="requests")
+
+    def words(self, language: str) -> str:
+        """Return what is reported, in a reader's language where the product itself wrote it."""
+        return (self.what_zh if language == "zh" else None) or self.what
 
 
 class Order(Scoped, Row):

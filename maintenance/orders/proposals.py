@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from assets import types
 from assets.models import Asset
 from kernel import i18n
 from maintenance.orders import requests
@@ -18,9 +19,9 @@ from rules.events import LimitForeseen
 from rules.trend_tables import TrendForecast, TrendWatch
 
 ORIGIN: Final = "trend"
-_WORDS: Final = i18n.noop(
-    "Inspect before it fails: {metric} is {level} now, changes by {per_day} a day and reaches {limit} about {likely} "
-    "(between {earliest} and {latest})."
+_WORDS: Final = i18n.noop("Inspect before it fails: {metric} reaches {limit} about {likely}")
+_FIGURES: Final = i18n.noop(
+    "{level} now, changes by {per_day} a day; the limit is reached between {earliest} and {latest}."
 )
 
 
@@ -33,7 +34,6 @@ def on_limit_foreseen(session: Session, event: LimitForeseen, now: datetime) -> 
         return
     asset = session.get_one(Asset, event.asset_id)
     said = {
-        "metric": watched.metric,
         "level": _number(told.level),
         "per_day": _number(told.per_day),
         "limit": _number(watched.limit),
@@ -41,11 +41,15 @@ def on_limit_foreseen(session: Session, event: LimitForeseen, now: datetime) -> 
         "earliest": f"{told.earliest_at:%Y-%m-%d}" if told.earliest_at else "–",
         "latest": f"{told.latest_at:%Y-%m-%d}" if told.latest_at else "–",
     }
-    # Both languages, since whoever reads it may read either.
-    words = dict.fromkeys(i18n.catalogue(language).get(_WORDS, _WORDS).format(**said) for language in i18n.LANGUAGES)
-    requests.make(
-        session, asset, Report(what="\n".join(words)), origin=ORIGIN, actor="system", now=now, is_proposal=True
-    )
+    metric = types.metrics(session, asset.company_id, [asset.type_id])[asset.type_id].get(watched.metric)
+
+    def words(language: str) -> str:
+        ours = i18n.catalogue(language)
+        name = metric.called(language) if metric else watched.metric
+        return "\n".join(ours.get(one, one).format(metric=name, **said) for one in (_WORDS, _FIGURES))
+
+    report = Report(what=words("en"), what_zh=words("zh"))
+    requests.make(session, asset, report, origin=ORIGIN, actor="system", now=now, is_proposal=True)
 
 
 def _number(value: float | None) -> str:

@@ -38,6 +38,7 @@ class Report:
     """A fault in the words of whoever noticed it, and how to reach them."""
 
     what: str
+    what_zh: str | None = None
     contact_name: str | None = None
     contact_phone: str | None = None
     contact_email: str | None = None
@@ -80,8 +81,9 @@ def make(
         raise Invalid("Please write at most {most} characters.", field="what", most=LONGEST)
     faults.hold_subject(session, f"asset:{asset.id}")
     request, token = _write_down(session, asset, report, what, origin=origin, now=now)
+    words = _in_both(request)
     timeline.write(
-        session, request, "comment", actor=actor, now=now, text=what, is_public=True, detail={"what": "report"}
+        session, request, "comment", actor=actor, now=now, text=words, is_public=True, detail={"what": "report"}
     )
     for file in photos:
         timeline.write(session, request, "photo", actor=actor, now=now, is_public=True, file=file)
@@ -103,6 +105,7 @@ def _write_down(
         origin=origin,
         asset=asset,
         what=what,
+        what_zh=_cut(report.what_zh, LONGEST),
         contact_name=_cut(report.contact_name, 100),
         contact_phone=_cut(report.contact_phone, 40),
         contact_email=_cut(report.contact_email, 200),
@@ -163,11 +166,14 @@ def accept(
         if (known := faults.open_of_fault(session, request.fault_key)) is not None:
             # The alarm got worse and opened its order while a person was reading: one fault, one order (P3).
             return join(session, request, known, actor=actor, now=now)
+    ours = (_first_line(request.what), _first_line(request.what_zh or request.what))
+    is_ours = title is None or title in ours
     draft = opening.about(
         asset,
         origin=request.origin,
-        title=title or _first_line(request.what),
-        description=request.what,
+        title=ours[0] if title is None or is_ours else title,
+        title_zh=ours[1] if request.what_zh and is_ours else None,
+        description=_in_both(request),
         kind=_KINDS.get(request.origin, KIND),
         priority=priority or urgency.of_report(asset.criticality),
         alarm_id=request.alarm_id,
@@ -278,6 +284,11 @@ def _first_line(what: str) -> str:
     return what.strip().splitlines()[0][:120]
 
 
+def _in_both(request: Request) -> str:
+    """Return what is reported for where there is one text only: whoever reads it may read either language."""
+    return "\n".join(filter(None, (request.what, request.what_zh)))
+
+
 def _cut(text: str | None, most: int) -> str | None:
     return (text or "").strip()[:most] or None
 
@@ -328,7 +339,7 @@ def from_alarm(session: Session, alarm: Alarm, *, told: Json, now: datetime) -> 
         return known
     kind = alarm.alarm_type
     what = alarm.message or (kind.name if kind else alarm.type_key)
-    report = Report(what=what[:LONGEST])
+    report = Report(what=what[:LONGEST], what_zh=kind.name_zh if kind and not alarm.message else None)
     request, _ = _write_down(session, alarm.asset, report, report.what, origin="alarm", now=now, alarm=alarm)
     raised: Json = {"what": "raised", "alarm_id": alarm.id, "severity": alarm.severity, "message": alarm.message}
     values: Json = {"metric": alarm.metric, "value": alarm.value, "limit": alarm.limit, "policy": told}

@@ -72,6 +72,11 @@ def _is_idle(database: sessionmaker[Session]) -> bool:
         return events.is_idle(session)
 
 
+def _before_the_timeline(page: str) -> str:
+    """Return a page up to what was written at the time, which holds both languages."""
+    return page.partition("fw-timeline")[0]
+
+
 def test_RUL_18_a_trend_is_foretold_and_an_inspection_is_proposed_once(
     client: httpx.Client, database: sessionmaker[Session], worn: Asset
 ) -> None:
@@ -87,15 +92,26 @@ def test_RUL_18_a_trend_is_foretold_and_an_inspection_is_proposed_once(
     with database() as session:
         [request] = session.scalars(select(Request))
         assert (request.origin, request.state, request.asset_id) == ("trend", "new", worn.id)
-        assert "reaches 100" in request.what
-        assert "达到 100" in request.what
+        assert "reaches 100" in request.words("en")
+        assert "达到 100" in request.words("zh")
+        address = f"/requests/{request.id}"
+    assert "reaches 100" in client.get("/").text
+    client.cookies.set("lang", "zh")
+    for place in ("/", "/requests", address):
+        assert "达到 100" in client.get(place).text
+        assert "reaches 100" not in _before_the_timeline(client.get(place).text)
+    client.cookies.delete("lang")
     with db.transaction(database) as session:
         session.query(TrendForecast).update({"next_at": clock.now()})
     until(lambda: told_of(client, worn)["worked_out_at"] > told["worked_out_at"], what="the next forecast")
     deliver(database)
     with db.transaction(database) as session:
         [request] = session.scalars(select(Request))
-        order = requests.accept(session, request, actor="system", now=clock.now())
+        order = requests.accept(
+            session, request, actor="system", now=clock.now(), title=request.words("zh").splitlines()[0][:120]
+        )
+        assert "reaches 100" in order.title
+        assert "达到 100" in str(order.title_zh)
         assert order.type.key == "inspection"
         assert session.scalars(select(Order)).all() == [order]
 
