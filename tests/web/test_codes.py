@@ -63,6 +63,7 @@ def test_ALM_14_a_known_code_opens_an_order_with_its_checklist_and_remedy(
         for words in ("What E42 means", "Drive overload", "Belt too tight", "Loosen the belt, reset the drive"):
             assert words in page, (path, words)
     technician.cookies.set("lang", "zh")
+    assert "E42 驱动过载</h1>" in technician.get(f"/alarms/{alarm_id}").text
     assert "松开皮带，复位驱动器" in technician.get(f"/jobs/{order_id}").text
 
 
