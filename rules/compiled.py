@@ -31,9 +31,9 @@ from rules.conditions import (
 from rules.context import NOWHERE, Context, watched_names
 from rules.formulas import Formula
 from rules.histories import Reach
-from rules.leaf import Expression, Silent, View, Window, metrics_of, plain
-from rules.looks import Look, Silence, text_test
-from rules.outcome import Limit
+from rules.leaf import Expression, OtherMetric, Silent, Supply, View, Window, metrics_of, plain
+from rules.looks import End, Look, Silence, text_test
+from rules.outcome import Limit, Supplied
 from rules.questions import Question
 from rules.schedules import Openings, Schedule, openings
 
@@ -62,7 +62,7 @@ class Leaf:
     @property
     def has_deadband(self) -> bool:
         """Whether being true must be remembered."""
-        if self.look is not None and self.look.silence is not None:
+        if self.look is not None and (self.look.silence is not None or self.look.slack is not None):
             return True
         return self.keep_low < self.low or self.keep_high > self.high
 
@@ -90,7 +90,8 @@ class Length:
 class Rule:
     """A tree with its length; ``metrics`` is a bit mask of those it compares.
 
-    ``begins_by_time``: it can begin to match without a sample, because nothing came.
+    ``begins_by_time``: it can begin to match without a sample, because nothing came. ``supplied``: the lengths that
+    attributes supplied to it and to what ends its alarm.
     """
 
     of: str
@@ -100,6 +101,7 @@ class Rule:
     limits: tuple[Limit, ...]
     openings: Openings | None = None
     begins_by_time: bool = False
+    supplied: tuple[Supplied, ...] = ()
 
     def is_open(self, at_ms: int) -> bool:
         """Return whether its schedule lets it be true at an instant."""
@@ -157,12 +159,16 @@ def compile_definition(definition: AlarmDefinition, context: Context = NOWHERE) 
     metrics = watched_names(definition, context)
     met = _Leaves(metrics, context)
     creates = []
+    ending = tuple(questions.supplied(definition.clear, "clear."))
     for severity, rule in definition.create.by_severity():
         length = _length(rule.kind)
         if length is not None:
             made = met.rule(severity.key, rule.condition, length, weekly(rule.schedule))
             opened, by_time = made.openings, made.begins_by_time
-            creates.append(Create(made.of, made.tree, length, made.metrics, made.limits, opened, by_time, severity))
+            supplied = (*questions.supplied(rule.kind), *ending)
+            creates.append(
+                Create(made.of, made.tree, length, made.metrics, made.limits, opened, by_time, supplied, severity)
+            )
     create_leaves = len(met.found)
     met.separate()
     clear = _clear(definition, met)
@@ -184,7 +190,7 @@ def compile_definition(definition: AlarmDefinition, context: Context = NOWHERE) 
         peak_sign=_direction(found[0]) if create_leaves else 0,
         is_plain=all(leaf.look is None for leaf in found) and not is_scheduled,
         reach=tuple(_reach(found, metric) for metric in range(len(metrics))),
-        quiet_ms=round(1000 * definition.clear.seconds) if isinstance(definition.clear, Quiet) else 0,
+        quiet_ms=round(1000 * plain(definition.clear.seconds)) if isinstance(definition.clear, Quiet) else 0,
         hears_silence=any(leaf.look is not None and leaf.look.silence is not None for leaf in found),
         is_scheduled=is_scheduled,
     )
@@ -242,6 +248,7 @@ class _Leaves:
         if asked.text is not None and test is not None and asked.text.default is not None:
             default = float(test(asked.text.default))
         metrics = tuple(self._number[name] for name in asked.metrics)
+        ends = None if asked.ends is None else (_end(asked.ends[0], asked.metrics), _end(asked.ends[1], asked.metrics))
         silence = None if asked.silence is None else self._silence(asked.silence)
         if silence is not None:
             metrics = tuple(dict.fromkeys((*metrics, *(metric for group in silence.groups for metric in group))))
@@ -249,8 +256,11 @@ class _Leaves:
             metrics,
             asked.view,
             test,
-            default,
-            is_directed=silence is None and asked.expression is None and _is_directed(asked.view),
+            less=None if asked.less is None else _other(asked.less, asked.metrics),
+            ends=ends,
+            slack=None if asked.slack is None else _end(asked.slack, asked.metrics),
+            default=default,
+            is_directed=silence is None and ends is None and asked.expression is None and _is_directed(asked.view),
             silence=silence,
             is_ageless=asked.is_ageless,
             formula=None if asked.expression is None else _named_only(asked.expression),
@@ -264,7 +274,18 @@ class _Leaves:
             # Where nobody said which devices there are, the metrics themselves stand for them.
             names = self._number if asked.metric is None else [asked.metric]
             groups = (tuple(self._number[name] for name in names),)
-        return Silence(round(1000 * asked.seconds), groups, of_all=asked.which == "all")
+        return Silence(round(1000 * plain(asked.seconds)), groups, of_all=asked.which == "all")
+
+
+def _end(supply: Supply, metrics: tuple[str, ...]) -> End:
+    if isinstance(supply, OtherMetric):
+        return End(_other(supply.metric, metrics), supply.plus)
+    return End(None, plain(supply))
+
+
+def _other(metric: str, metrics: tuple[str, ...]) -> int:
+    """Return the place of a metric among those a comparison depends on, after the one it is about."""
+    return metrics.index(metric, 1)
 
 
 def _named_only(expression: Expression) -> Formula:
@@ -303,7 +324,7 @@ def _length(kind: Kind) -> Length | None:
             times = int(plain(kind.times))
             if times == 0:
                 return Length(kind.type)
-            window_ms = round(1000 * (kind.window_s or 0))
+            window_ms = 0 if kind.window_s is None else round(1000 * plain(kind.window_s))
             return Length(kind.type, times=times, window_ms=window_ms) if times > 0 else None
         case Simple():
             return Length(kind.type)
@@ -314,9 +335,9 @@ def _clear(definition: AlarmDefinition, met: _Leaves) -> Rule | None:
         case ByHand():
             return None
         case Automatic(off_delay_s=delay):
-            return Rule("clear", _never_asked, Length("duration", ms=round(1000 * delay)), 0, ())
+            return Rule("clear", _never_asked, Length("duration", ms=round(1000 * plain(delay))), 0, ())
         case Quiet(seconds=seconds):
-            return Rule("clear", _never_asked, Length("quiet", ms=round(1000 * seconds)), 0, ())
+            return Rule("clear", _never_asked, Length("quiet", ms=round(1000 * plain(seconds))), 0, ())
         case ClearRule(condition=condition, kind=kind, schedule=schedule):
             length = _length(kind)
             return None if length is None else met.rule("clear", condition, length, weekly(schedule))

@@ -93,7 +93,7 @@ class Computed(Values):
                     # What was true of a default says nothing about a value.
                     self._by_default.discard(i)
                     was_true = False
-                self.truths[i] = None if number is None else leaf.holds(number, was_true=was_true)
+                self.truths[i] = None if number is None else self._is_so(leaf, number, was_true=was_true)
         self._fresh = self._heard = 0
         self._at_ms = at_ms
 
@@ -180,11 +180,17 @@ class Computed(Values):
             number = self._number(leaf.metric)
             return None if math.isnan(number) else number
         if self._has_default(leaf):
-            number = look.default or 0.0
-            others = [self._number(metric) for metric in look.metrics[1:]]
-            number -= sum(others)
-            return None if math.isnan(number) else number
-        return look.number(tuple(self._values[metric] for metric in look.metrics), lambda: self._seen(leaf.metric))
+            return look.placed(look.default or 0.0, self._held_by(look))
+        return look.number(self._held_by(look), lambda: self._seen(leaf.metric))
+
+    def _is_so(self, leaf: Leaf, number: float, *, was_true: bool) -> bool:
+        """Compare a number, the deadband allowed for that another metric holds."""
+        if was_true and leaf.look is not None and leaf.look.slack is not None:
+            number = leaf.look.eased(number, self._held_by(leaf.look), upwards=leaf.high == math.inf)
+        return leaf.holds(number, was_true=was_true)
+
+    def _held_by(self, look: Look) -> tuple[Value, ...]:
+        return tuple(self._values[metric] for metric in look.metrics)
 
     def _seen(self, metric: int) -> Past:
         history = self._past[metric]

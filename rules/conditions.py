@@ -38,10 +38,16 @@ from rules.leaf import (
     Leaf,
     Node,
     NotNegative,
+    NotNegativeFromAttribute,
+    OtherMetric,
+    PositiveFromAttribute,
     Silent,
+    Supply,
     Text,
     metrics_of,
+    plain,
     shape,
+    supplies,
 )
 from rules.schedules import Schedule
 from rules.trees import All, AnyOf, Condition, Not, comparisons, leaves, map_comparisons
@@ -83,6 +89,11 @@ _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 Seconds = Annotated[float, Field(ge=-TEN_YEARS_S, le=TEN_YEARS_S, allow_inf_nan=False)]
 """0 behaves like no length at all, a negative one never fires (A5)."""
 Delay = Annotated[float, Field(ge=0, le=TEN_YEARS_S, allow_inf_nan=False)]
+LengthOfTime = Annotated[
+    Annotated[float, Field(gt=0, le=TEN_YEARS_S, allow_inf_nan=False), Tag("[number]")]
+    | Annotated[PositiveFromAttribute, Tag("[attribute]")],
+    Discriminator(shape),
+]
 
 
 class Severity(enum.IntEnum):
@@ -123,7 +134,7 @@ class Repeating(Node):
         Annotated[int, Field(le=MOST_TIMES), Tag("[number]")] | Annotated[FromAttribute, Tag("[attribute]")],
         Discriminator(shape),
     ]
-    window_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] | None = None
+    window_s: LengthOfTime | None = None
 
 
 Kind = Annotated[Simple | Duration | Repeating, Field(discriminator="type")]
@@ -193,7 +204,10 @@ class Automatic(Node):
     """The alarm clears once no create condition matches, for ``off_delay_s`` without interruption (A17)."""
 
     type: Literal["automatic"]
-    off_delay_s: Delay = 0.0
+    off_delay_s: Annotated[
+        Annotated[Delay, Tag("[number]")] | Annotated[NotNegativeFromAttribute, Tag("[attribute]")],
+        Discriminator(shape),
+    ] = 0.0
 
 
 class ClearRule(Node):
@@ -209,7 +223,7 @@ class Quiet(Node):
     """The alarm clears when no sample has matched for ``seconds``, once no create condition matches."""
 
     type: Literal["quiet"]
-    seconds: Annotated[float, Field(gt=0, le=TEN_YEARS_S, allow_inf_nan=False)]
+    seconds: LengthOfTime
 
 
 ClearPolicy = Annotated[ByHand | Automatic | ClearRule | Quiet, Field(discriminator="type")]
@@ -313,19 +327,24 @@ def _misfits(
         unknown = [n for n in leaf.names if n not in elsewhere and n not in ranges and n not in texts]
         yield from (Problem(f"{path}.formula", _NONE_AT_ALL, {"metric": name}) for name in unknown)
         return
-    own, *others = metrics_of(leaf)
+    own, *_others = metrics_of(leaf)
     if isinstance(leaf, Text):
         if own not in texts:
             yield Problem(f"{path}.metric", _NO_TEXT, {"metric": own})
         return
     if own not in ranges:
         yield Problem(f"{path}.metric", _NO_METRIC, {"metric": own})
-    for other in others:
-        if other not in ranges:
-            yield Problem(f"{path}.limit.metric", _NO_METRIC, {"metric": other})
+    for field, value in supplies(leaf):
+        if isinstance(value, OtherMetric) and value.metric not in ranges:
+            yield Problem(f"{path}.{field}.metric", _NO_METRIC, {"metric": value.metric})
     span = ranges.get(own)
-    if isinstance(leaf, Comparison | Between) and span is not None and leaf.deadband > span[1] - span[0]:
+    if isinstance(leaf, Comparison | Between) and span is not None and _widest(leaf.deadband) > span[1] - span[0]:
         yield Problem(f"{path}.deadband", _TOO_WIDE, {"metric": own})
+
+
+def _widest(deadband: Supply) -> float:
+    """Return how wide a deadband is as far as the definition says; what another metric holds is not known."""
+    return deadband.plus if isinstance(deadband, OtherMetric) else plain(deadband)
 
 
 def render(message: str, values: Mapping[str, float | str]) -> str:

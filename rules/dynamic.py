@@ -17,20 +17,24 @@ from rules.conditions import (
     MOST_TIMES,
     TEN_YEARS_S,
     AlarmDefinition,
+    Automatic,
+    ClearPolicy,
     ClearRule,
     Condition,
     CreateRule,
     Duration,
     Kind,
+    Quiet,
     Repeating,
     ScheduleFromAttribute,
 )
-from rules.leaf import Comparison, FromAttribute, Resolved
+from rules.leaf import LONGEST_WINDOW_S, FromAttribute, Leaf, Resolved, supplies
 from rules.said import number_of
 from rules.schedules import Schedule
-from rules.trees import comparisons, map_comparisons
+from rules.trees import leaves, map_leaves
 
 Usable = TypeVar("Usable")
+Held = TypeVar("Held", CreateRule, ClearRule)
 Offers = Mapping[str, Sequence[Offered]]
 
 
@@ -53,8 +57,7 @@ def resolved(definition: AlarmDefinition, offers: Offers) -> tuple[AlarmDefiniti
     create = definition.create.model_copy(
         update={severity.key: lookup.rule(rule) for severity, rule in definition.create.by_severity()}
     )
-    clear = lookup.rule(definition.clear) if isinstance(definition.clear, ClearRule) else definition.clear
-    made = definition.model_copy(update={"create": create, "clear": clear})
+    made = definition.model_copy(update={"create": create, "clear": lookup.clear(definition.clear)})
     return made, tuple(dict.fromkeys(lookup.skipped))
 
 
@@ -65,9 +68,9 @@ class _Lookup:
         self._offers = offers
         self.skipped: list[Unusable] = []
 
-    def rule(self, rule: CreateRule | ClearRule) -> CreateRule | ClearRule:
+    def rule(self, rule: Held) -> Held:
         changed: dict[str, Condition | Kind | Schedule | None] = {
-            "condition": map_comparisons(rule.condition, self._limit),
+            "condition": map_leaves(rule.condition, self._leaf),
             "kind": self._kind(rule.kind),
             "schedule": self._schedule(rule.schedule),
         }
@@ -75,17 +78,31 @@ class _Lookup:
         said = {word: value for word, value in changed.items() if word in rule.model_fields_set}
         return rule.model_copy(update=said)
 
-    def _limit(self, leaf: Comparison) -> Comparison:
-        if not isinstance(leaf.limit, FromAttribute):
-            return leaf
-        return leaf.model_copy(update={"limit": self._number(leaf.limit, _number)})
+    def clear(self, policy: ClearPolicy) -> ClearPolicy:
+        match policy:
+            case ClearRule():
+                return self.rule(policy)
+            case Automatic(off_delay_s=FromAttribute() as delay):
+                return policy.model_copy(update={"off_delay_s": self._number(delay, _delay)})
+            case Quiet(seconds=FromAttribute() as seconds):
+                return policy.model_copy(update={"seconds": self._number(seconds, _length)})
+        return policy
+
+    def _leaf(self, leaf: Leaf) -> Leaf:
+        found = {
+            field: self._number(value, _USABLE[field])
+            for field, value in supplies(leaf)
+            if isinstance(value, FromAttribute)
+        }
+        return leaf.model_copy(update=found) if found else leaf
 
     def _kind(self, kind: Kind) -> Kind:
-        if isinstance(kind, Duration) and isinstance(kind.seconds, FromAttribute):
-            return kind.model_copy(update={"seconds": self._number(kind.seconds, _seconds)})
-        if isinstance(kind, Repeating) and isinstance(kind.times, FromAttribute):
-            return kind.model_copy(update={"times": self._number(kind.times, _count)})
-        return kind
+        found = {
+            field: self._number(value, _USABLE_OF_KIND[field])
+            for field, value in _lengths(kind)
+            if isinstance(value, FromAttribute)
+        }
+        return kind.model_copy(update=found) if found else kind
 
     def _schedule(self, schedule: Schedule | ScheduleFromAttribute | None) -> Schedule | None:
         if not isinstance(schedule, ScheduleFromAttribute):
@@ -109,17 +126,28 @@ class _Lookup:
 
 
 def _asked(definition: AlarmDefinition) -> Iterator[str]:
+    values: list[object] = []
     rules: list[CreateRule | ClearRule] = [rule for _, rule in definition.create.by_severity()]
-    if isinstance(definition.clear, ClearRule):
-        rules.append(definition.clear)
+    match definition.clear:
+        case ClearRule() as ending:
+            rules.append(ending)
+        case Automatic(off_delay_s=delay):
+            values.append(delay)
+        case Quiet(seconds=seconds):
+            values.append(seconds)
     for rule in rules:
-        values: list[object] = [leaf.limit for leaf in comparisons(rule.condition)]
-        if isinstance(rule.kind, Duration):
-            values.append(rule.kind.seconds)
-        if isinstance(rule.kind, Repeating):
-            values.append(rule.kind.times)
+        values += [value for leaf in leaves(rule.condition) for _, value in supplies(leaf)]
+        values += [value for _, value in _lengths(rule.kind)]
         values.append(rule.schedule)
-        yield from (one.attribute for one in values if isinstance(one, FromAttribute | ScheduleFromAttribute))
+    yield from (one.attribute for one in values if isinstance(one, FromAttribute | ScheduleFromAttribute))
+
+
+def _lengths(kind: Kind) -> Iterator[tuple[str, float | FromAttribute | None]]:
+    match kind:
+        case Duration():
+            yield "seconds", kind.seconds
+        case Repeating():
+            yield from (("times", kind.times), ("window_s", kind.window_s))
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
@@ -133,6 +161,26 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
     found = _number(value)
     return found if found is not None and abs(found) <= TEN_YEARS_S else None
+
+
+def _delay(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
+    found = _seconds(value)
+    return found if found is not None and found >= 0 else None
+
+
+def _length(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
+    found = _seconds(value)
+    return found if found is not None and found > 0 else None
+
+
+def _silence(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
+    found = _length(value)
+    return found if found is not None and found <= LONGEST_WINDOW_S else None
+
+
+def _deadband(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
+    found = _number(value)
+    return found if found is not None and found >= 0 else None
 
 
 def _count(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute holds
@@ -154,3 +202,17 @@ def _schedule(value: Any) -> Schedule | None:  # noqa: ANN401 - whatever an attr
         return schedules.parse(value)
     except ValidationError:
         return None
+
+
+_USABLE: Final[Mapping[str, Callable[[Any], float | None]]] = {
+    "limit": _number,
+    "low": _number,
+    "high": _number,
+    "deadband": _deadband,
+    "seconds": _silence,
+}
+_USABLE_OF_KIND: Final[Mapping[str, Callable[[Any], float | None]]] = {
+    "seconds": _seconds,
+    "times": _count,
+    "window_s": _length,
+}

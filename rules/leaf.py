@@ -4,9 +4,11 @@ A leaf looks at what a metric holds, or at a view of it (its change, its rate, a
 or at an expression over several metrics, and asks one question that can be true, false or unknown.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -127,12 +129,35 @@ def shape(value: object) -> str:
     return "[attribute]" if isinstance(value, FromAttribute) else "[metric]" if isinstance(value, Node) else "[number]"
 
 
+def _not_negative(value: FromAttribute) -> FromAttribute:
+    if value.default < 0:
+        raise ValueError(i18n.noop("The default is never negative here."))
+    return value
+
+
+def _positive(value: FromAttribute) -> FromAttribute:
+    if value.default <= 0:
+        raise ValueError(i18n.noop("The default is greater than 0 here."))
+    return value
+
+
+NotNegativeFromAttribute = Annotated[FromAttribute, AfterValidator(_not_negative)]
+PositiveFromAttribute = Annotated[FromAttribute, AfterValidator(_positive)]
 Limit = Annotated[
     Annotated[Finite, Tag("[number]")]
     | Annotated[OtherMetric, Tag("[metric]")]
     | Annotated[FromAttribute, Tag("[attribute]")],
     Discriminator(shape),
 ]
+Deadband = Annotated[
+    Annotated[NotNegative, Tag("[number]")]
+    | Annotated[OtherMetric, Tag("[metric]")]
+    | Annotated[NotNegativeFromAttribute, Tag("[attribute]")],
+    Discriminator(shape),
+]
+"""One that another metric holds counts as nothing while that is negative."""
+Supply = float | OtherMetric | FromAttribute
+"""A number that a comparison uses, or where it takes it from."""
 
 
 class _Numeric(Node):
@@ -151,7 +176,7 @@ class Comparison(_Numeric):
     type: Literal["compare"]
     operator: Operator
     limit: Limit
-    deadband: NotNegative = 0.0
+    deadband: Deadband = 0.0
     tolerance: NotNegative = 0.0
 
     @model_validator(mode="after")
@@ -170,21 +195,28 @@ class Comparison(_Numeric):
     @property
     def is_bare(self) -> bool:
         """Whether it compares what the metric holds with a number, and says no more."""
-        is_number = not isinstance(self.limit, OtherMetric | FromAttribute)
-        return self.view is None and self.default is None and not self.tolerance and is_number
+        return self.is_simple and not any(isinstance(one, FromAttribute) for one in (self.limit, self.deadband))
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it compares what the metric holds with a number or an attribute, and says no more."""
+        takes_metric = isinstance(self.limit, OtherMetric) or isinstance(self.deadband, OtherMetric)
+        return self.view is None and self.default is None and not self.tolerance and not takes_metric
 
 
 class Between(_Numeric):
     """Whether a number lies between two others, both included. Once true, ``deadband`` moves both outwards."""
 
     type: Literal["between"]
-    low: Finite
-    high: Finite
-    deadband: NotNegative = 0.0
+    low: Limit
+    high: Limit
+    deadband: Deadband = 0.0
 
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:
-        if self.low > self.high:
+        if isinstance(self.low, OtherMetric) or isinstance(self.high, OtherMetric):
+            return self
+        if plain(self.low) > plain(self.high):
             raise ValueError(i18n.noop("The lower end comes before the upper one."))
         return self
 
@@ -248,7 +280,11 @@ class Silent(Node):
     """
 
     type: Literal["no_data"]
-    seconds: Annotated[float, Field(gt=0, le=LONGEST_WINDOW_S, allow_inf_nan=False)]
+    seconds: Annotated[
+        Annotated[float, Field(gt=0, le=LONGEST_WINDOW_S, allow_inf_nan=False), Tag("[number]")]
+        | Annotated[PositiveFromAttribute, Tag("[attribute]")],
+        Discriminator(shape),
+    ]
     of: Literal["metric", "device", "asset"] = "metric"
     metric: Metric | None = None
     which: Literal["all", "any"] = "all"
@@ -310,8 +346,20 @@ Leaf = Comparison | Between | Among | Boolean | Text | Silent | Expression
 
 def metrics_of(leaf: Leaf) -> tuple[str, ...]:
     """Return the metrics that something asked depends on, the one it is about first."""
-    if isinstance(leaf, Comparison) and isinstance(leaf.limit, OtherMetric):
-        return (leaf.metric, leaf.limit.metric)
+    if isinstance(leaf, Comparison | Between):
+        others = (value.metric for _, value in supplies(leaf) if isinstance(value, OtherMetric))
+        return (leaf.metric, *dict.fromkeys(others))
     if isinstance(leaf, Expression):
         return leaf.names
     return () if leaf.metric is None else (leaf.metric,)
+
+
+def supplies(leaf: Leaf) -> Iterator[tuple[str, Supply]]:
+    """Yield the fields of a comparison that may take their number from elsewhere, with what they say."""
+    match leaf:
+        case Comparison():
+            yield from (("limit", leaf.limit), ("deadband", leaf.deadband))
+        case Between():
+            yield from (("low", leaf.low), ("high", leaf.high), ("deadband", leaf.deadband))
+        case Silent():
+            yield "seconds", leaf.seconds

@@ -27,6 +27,21 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """A number that moves with a metric, given by its place in a look: what that holds and ``plus``; or ``plus``."""
+
+    place: int | None
+    plus: float
+
+    def now(self, values: Sequence[Value]) -> float | None:
+        """Return the number, None where the metric says none."""
+        if self.place is None:
+            return self.plus
+        found = number_of(values[self.place])
+        return None if found is None else found + self.plus
+
+
+@dataclass(frozen=True, slots=True)
 class Silence:
     """Nothing came for ``ms`` on our clock from one group of metrics, or from each; a group is silent as a whole."""
 
@@ -39,14 +54,19 @@ class Silence:
 class Look:
     """What a comparison looks at. ``metrics`` must all speak; the first is the one it is about.
 
-    ``view``: of that metric, from its history. ``test``: of what it says in words. ``less``: the number of the second
-    metric is taken off. ``default``: the number while the first metric has none yet. ``is_directed``: whether more of
-    the metric is more of the number. ``is_ageless``: values are read whatever their age, as beside a silence (A8).
+    ``view``: of that metric, from its history. ``test``: of what it says in words. ``less``: the place of a metric
+    whose number is taken off. ``ends``: it comes to how far the number is inside of both, negative where outside.
+    ``slack``: a deadband that moves, which ``eased`` allows for once the comparison is true. ``default``: the number
+    while the first metric has none yet. ``is_directed``: whether more of the metric is more of the number.
+    ``is_ageless``: values are read whatever their age, as beside a silence (A8).
     """
 
     metrics: tuple[int, ...]
     view: View | None = None
     test: Callable[[str], bool] | None = None
+    less: int | None = None
+    ends: tuple[End, End] | None = None
+    slack: End | None = None
     default: float | None = None
     is_directed: bool = True
     silence: Silence | None = None
@@ -72,10 +92,26 @@ class Look:
         found = number_of(values[0])
         if found is not None and self.view is not None:
             found = viewed(self.view, past())
-        for other in values[1:]:
-            less = number_of(other)
-            found = None if found is None or less is None else found - less
-        return found
+        return None if found is None else self.placed(found, values)
+
+    def placed(self, number: float, values: Sequence[Value]) -> float | None:
+        """Return where a number is beside what other metrics hold, None where one of these says no number."""
+        if self.slack is not None and self.slack.now(values) is None:
+            return None
+        if self.ends is not None:
+            low, high = (end.now(values) for end in self.ends)
+            return None if low is None or high is None else min(number - low, high - number)
+        if self.less is None:
+            return number
+        less = number_of(values[self.less])
+        return None if less is None else number - less
+
+    def eased(self, number: float, values: Sequence[Value], *, upwards: bool) -> float:
+        """Return a number moved by the deadband towards where the comparison is true."""
+        slack = None if self.slack is None else self.slack.now(values)
+        if slack is None or slack <= 0:
+            return number
+        return number + slack if upwards else number - slack
 
 
 def reach(view: View | None) -> Reach:

@@ -386,7 +386,7 @@ class Machine:
     def _evidence(self, winner: int) -> Evidence:
         create = self._compiled.creates[winner]
         opening = None if create.openings is None else create.openings.opening(self.at_ms)
-        return Evidence(self.values.samples(self.at_ms), create.limits, opening)
+        return Evidence(self.values.samples(self.at_ms), create.limits, create.supplied, opening)
 
     def _frozen(self, alarm: OpenAlarm) -> Alarm:
         return alarm.frozen(self._compiled.metrics[self._compiled.lead], self._peak)

@@ -105,7 +105,8 @@ class Limit:
     """One comparison of a rule, as it was tested.
 
     ``limit`` in words where it is no number. ``view``: of what, if not of the value itself; ``other``: the metric that
-    the limit is added to; ``source``: the attribute that supplied it and its level, as in ``t_max@site`` (A15).
+    the limit is added to; ``source``: the attribute that supplied it and its level, as in ``t_max@site`` (A15). So
+    for the deadband: ``deadband_other`` and ``deadband_source``.
     """
 
     metric: str
@@ -115,17 +116,30 @@ class Limit:
     view: str | None = None
     other: str | None = None
     source: str | None = None
+    deadband_other: str | None = None
+    deadband_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """A length or count that an attribute supplied: which, as the definition calls it, and from where (A15)."""
+
+    of: str
+    value: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Why the winning rule was true: every value the instance holds, and the rule's comparisons.
 
+    ``supplied``: the lengths and counts that attributes supplied; those of the ending begin with ``clear.``.
     ``opening``: the window of the rule's schedule in which it was, None where it is always in force.
     """
 
     samples: tuple[Sample, ...]
     limits: tuple[Limit, ...]
+    supplied: tuple[Supplied, ...] = ()
     opening: Opening | None = field(default=None, compare=False)
 
 

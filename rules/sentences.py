@@ -39,6 +39,7 @@ from rules.leaf import (
     Rate,
     Resolved,
     Silent,
+    Supply,
     Text,
     View,
     Window,
@@ -98,8 +99,9 @@ def asked(leaf: Leaf, words: Mapping[str, Word]) -> str:
             text = compared(leaf, words)
         case Between():
             name, unit = seen(leaf.metric, leaf.view, words)
-            low, high = quantity(leaf.low, unit), quantity(leaf.high, unit)
+            low, high = _limit(leaf.low, unit, words), _limit(leaf.high, unit, words)
             text = _("{what} between {low} and {high}", what=name, low=low, high=high)
+            text = _eased(text, leaf.deadband, unit, words)
         case Among():
             name, unit = seen(leaf.metric, leaf.view, words)
             values = ", ".join(quantity(value, unit) for value in leaf.values)
@@ -120,7 +122,7 @@ def asked(leaf: Leaf, words: Mapping[str, Word]) -> str:
 
 
 def _silent(leaf: Silent, words: Mapping[str, Word]) -> str:
-    length = span(leaf.seconds)
+    length = _amount(leaf.seconds, span(plain(leaf.seconds)))
     if leaf.metric is None:
         phrase = (
             _("no data from any of its devices for {span}")
@@ -149,7 +151,8 @@ _SAYINGS = {
 def compared(leaf: Comparison, words: Mapping[str, Word]) -> str:
     """Return one comparison in words, e.g. ``Temperature ≥ 95 °C``."""
     name, unit = seen(leaf.metric, leaf.view, words)
-    return f"{name} {SIGNS[leaf.operator]} {_limit(leaf.limit, unit, words)}" + _tolerance(leaf.tolerance, unit)
+    text = f"{name} {SIGNS[leaf.operator]} {_limit(leaf.limit, unit, words)}" + _tolerance(leaf.tolerance, unit)
+    return _eased(text, leaf.deadband, unit, words)
 
 
 def seen(metric: str, view: View | None, words: Mapping[str, Word]) -> tuple[str, str]:
@@ -193,6 +196,13 @@ def _limit(limit: float | OtherMetric | FromAttribute, unit: str, words: Mapping
         return other
     sign = "+" if limit.plus > 0 else "−"
     return f"{other} {sign} {quantity(abs(limit.plus), unit)}"
+
+
+def _eased(text: str, deadband: Supply, unit: str, words: Mapping[str, Word]) -> str:
+    """Return a comparison with a deadband that is taken from elsewhere; a plain one is told with the ending."""
+    if not isinstance(deadband, OtherMetric | FromAttribute):
+        return text
+    return _("{condition} with a deadband of {band}", condition=text, band=_limit(deadband, unit, words))
 
 
 def _named(value: FromAttribute, shown: str) -> str:
@@ -256,7 +266,8 @@ def _with_kind(text: str, kind: Kind) -> str:
     if isinstance(kind, Repeating) and (number > 1 or is_named):
         n = _amount(value, f"{number:g}")
         if kind.window_s is not None:
-            return _("{condition}, {n} times within {span}", condition=text, n=n, span=span(kind.window_s))
+            within = _amount(kind.window_s, span(plain(kind.window_s)))
+            return _("{condition}, {n} times within {span}", condition=text, n=n, span=within)
         return _("{condition}, {n} times in a row", condition=text, n=n)
     return text
 
@@ -294,11 +305,17 @@ def _clear(definition: AlarmDefinition, words: Mapping[str, Word]) -> str:
             text = _with_kind(condition(rule.condition, words), rule.kind)
             return _("ends when {condition}", condition=_in_force(text, rule.schedule))
         case Quiet() as quiet:
-            return _("ends when it has not recurred for {span}", span=span(quiet.seconds))
+            length = _amount(quiet.seconds, span(plain(quiet.seconds)))
+            return _("ends when it has not recurred for {span}", span=length)
         case Automatic() as policy:
             back = _back(definition, words)
             text = _("ends by itself when {condition}", condition=back) if back else _("ends by itself")
-            return _("{ending} for {span}", ending=text, span=span(policy.off_delay_s)) if policy.off_delay_s else text
+            delay = _amount(policy.off_delay_s, span(plain(policy.off_delay_s)))
+            if not policy.off_delay_s:
+                return text
+            if back is None:
+                return _("ends by itself after a calm of {span}", span=delay)
+            return _("{ending} for {span}", ending=text, span=delay)
 
 
 def _back(definition: AlarmDefinition, words: Mapping[str, Word]) -> str | None:
@@ -314,10 +331,16 @@ def _back(definition: AlarmDefinition, words: Mapping[str, Word]) -> str | None:
     if any((one.metric, one.operator) != (leaf.metric, leaf.operator) for one, _limit in others):
         return None
     is_upper = leaf.operator.startswith(">")
-    released = leaf.number - leaf.deadband if is_upper else leaf.number + leaf.deadband
+    released = _released(leaf, leaf.number)
     if any(
-        (limit - one.deadband < released) if is_upper else (limit + one.deadband > released) for one, limit in others
+        (_released(one, limit) < released) if is_upper else (_released(one, limit) > released) for one, limit in others
     ):
         return None
     word = words.get(leaf.metric, Word(leaf.metric))
     return f"{word.name} {_BACK[leaf.operator]} {quantity(released, word.unit)}"
+
+
+def _released(leaf: Comparison, limit: float) -> float:
+    """Return where a comparison lets go whose deadband is a number."""
+    deadband = 0.0 if isinstance(leaf.deadband, OtherMetric) else plain(leaf.deadband)
+    return limit - deadband if leaf.operator.startswith(">") else limit + deadband

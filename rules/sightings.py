@@ -104,7 +104,7 @@ def _said(rule: Standing, evidence: Evidence, metric: str) -> dict[str, Any]:
 def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
     """Return why an alarm was raised, as it is frozen with it: samples, limits and where they came from."""
     source = "override" if rule.is_overridden else "type"
-    return {
+    told: dict[str, Any] = {
         "samples": [_sample(rule, sample) for sample in evidence.samples],
         "limits": [
             {
@@ -116,10 +116,15 @@ def _evidence(rule: Standing, evidence: Evidence) -> dict[str, Any]:
             }
             | ({"view": limit.view} if limit.view is not None else {})
             | ({"other": limit.other} if limit.other is not None else {})
+            | ({"deadband_other": limit.deadband_other} if limit.deadband_other is not None else {})
+            | ({"deadband_from": limit.deadband_source} if limit.deadband_source is not None else {})
             for limit in evidence.limits
         ],
         "rule_version": rule.version,
-    } | ({"schedule": asdict(evidence.opening)} if evidence.opening is not None else {})
+    }
+    if evidence.supplied:
+        told["supplied"] = [{"of": one.of, "value": one.value, "from": one.source} for one in evidence.supplied]
+    return told | ({"schedule": asdict(evidence.opening)} if evidence.opening is not None else {})
 
 
 def _sample(rule: Standing, sample: Sample) -> dict[str, Any]:

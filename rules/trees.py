@@ -69,15 +69,18 @@ def comparisons(tree: Condition) -> Iterator[Comparison]:
 
 def map_comparisons(tree: Condition, change: Callable[[Comparison], Comparison]) -> Condition:
     """Return the tree with each comparison that has a limit replaced by ``change(comparison)``."""
+    return map_leaves(tree, lambda leaf: change(leaf) if isinstance(leaf, Comparison) else leaf)
+
+
+def map_leaves(tree: Condition, change: Callable[[Leaf], Leaf]) -> Condition:
+    """Return the tree with everything that it asks replaced by ``change(leaf)``."""
     match tree:
-        case Comparison():
-            return change(tree)
         case Not():
-            return tree.model_copy(update={"of": map_comparisons(tree.of, change)})
+            return tree.model_copy(update={"of": map_leaves(tree.of, change)})
         case All() | AnyOf():
-            return tree.model_copy(update={"of": tuple(map_comparisons(part, change) for part in tree.of)})
+            return tree.model_copy(update={"of": tuple(map_leaves(part, change) for part in tree.of)})
         case leaf:
-            return leaf
+            return change(leaf)
 
 
 def depth(tree: Condition) -> int:

@@ -32,6 +32,8 @@ class Why:
     is_removed: bool
     differences: Sequence[tuple[str, str]]
     limits: Sequence[dict[str, Any]]
+    supplied: Sequence[dict[str, Any]]
+    """Lengths and counts that attributes supplied."""
     samples: Sequence[dict[str, Any]]
     held_for_s: float
     opening: tuple[str, str, str] | None
@@ -56,6 +58,7 @@ def of(db: Session, viewer: Viewer, found: Alarm, described: Mapping[str, Metric
         is_removed=kind is not None and kind.removed_at is not None,
         differences=rules.differences(then, now) if then and now and viewer.may("rules.read") else (),
         limits=found.evidence.get("limits", ()),
+        supplied=found.evidence.get("supplied", ()),
         samples=[sample | {"at": clock.from_ms(sample["ts_ms"])} for sample in found.evidence.get("samples", ())],
         held_for_s=found.evidence.get("held_for_ms", 0) / 1000,
         opening=_by_the_clock(found.evidence.get("schedule")),

@@ -294,13 +294,13 @@ def curve(
     words = i18n.catalogue(language)
     limits = [
         {
-            "label": f"{words.get(severity.key.title(), severity.key.title())} {leaf.limit:g}",
-            "value": leaf.limit,
+            "label": f"{words.get(severity.key.title(), severity.key.title())} {leaf.number:g}",
+            "value": leaf.number,
             "severity": severity.key,
         }
         for severity, rule in definition.create.by_severity()
         for leaf in conditions.comparisons(rule.condition)
-        if lines and leaf.metric == lines[0].key
+        if lines and leaf.metric == lines[0].key and leaf.view is None and leaf.number is not None
     ]
     return JSONResponse(
         {

@@ -101,7 +101,7 @@ _WORDS: Final = {
     "a_number": noop("a number"),
     "attribute": noop("an attribute"),
     "else": noop("else"),
-    "limit_is": noop("what the limit is"),
+    "limit_is": noop("where the number comes from"),
     "plus": noop("moved by"),
     "deadband": noop("deadband"),
     "tolerance": noop("tolerance"),

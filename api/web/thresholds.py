@@ -1,6 +1,7 @@
 """The form of the commonest rule: one metric against one limit a severity. To a definition, and back where it fits.
 
-A definition that says more (groups, several metrics, counts) does not fit the form and is edited as text.
+Limits, deadband and lengths may come from attributes, each with what is typed beside it as its default. A definition
+that says more (groups, several metrics, counts) does not fit the form and is edited as text.
 """
 
 import json
@@ -13,7 +14,7 @@ from api.web import forms
 from kernel.errors import FixwrightError, Invalid
 from rules.conditions import AlarmDefinition, Automatic, ByHand, Comparison, Duration, Simple
 from rules.faults import DefinitionRefused
-from rules.leaf import FromAttribute
+from rules.leaf import FromAttribute, OtherMetric, Supply, plain
 from rules.models import SEVERITIES
 
 USUAL = "usual"
@@ -21,7 +22,10 @@ USUAL = "usual"
 
 
 class ThresholdForm(BaseModel):
-    """The form as it is sent; an empty limit means no rule of that severity."""
+    """The form as it is sent; an empty limit means no rule of that severity.
+
+    What ends in ``_from`` names the attribute that supplies a number, which is then its default.
+    """
 
     key: str = ""
     name: str = ""
@@ -39,6 +43,14 @@ class ThresholdForm(BaseModel):
     deadband: str = ""
     clear: str = "automatic"
     off_delay_s: str = ""
+    limit_critical_from: str = ""
+    limit_major_from: str = ""
+    limit_minor_from: str = ""
+    limit_warning_from: str = ""
+    limit_info_from: str = ""
+    seconds_from: str = ""
+    deadband_from: str = ""
+    off_delay_s_from: str = ""
     message: str = ""
     order_from: str = "major"
     text: str = ""
@@ -48,6 +60,15 @@ class ThresholdForm(BaseModel):
         """Return what was typed as the limit of a severity."""
         return str(getattr(self, f"limit_{severity}"))
 
+    def source(self, field: str) -> str:
+        """Return the attribute that was typed beside a field."""
+        return str(getattr(self, f"{field}_from")).strip()
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether any number comes from an attribute."""
+        return any(name.endswith("_from") and name != "order_from" and value for name, value in self)
+
 
 def definition(form: ThresholdForm) -> dict[str, Any]:
     """Return the definition a form describes.
@@ -55,11 +76,11 @@ def definition(form: ThresholdForm) -> dict[str, Any]:
     Raises:
         Invalid: a field cannot be read, or no limit is given at all.
     """
-    seconds = forms.number(form.seconds, "seconds") or 0.0
-    deadband = forms.number(form.deadband, "deadband") or 0.0
+    seconds = _supply(form, "seconds", form.seconds) or 0.0
+    deadband = _supply(form, "deadband", form.deadband) or 0.0
     create: dict[str, Any] = {}
     for severity in SEVERITIES:
-        limit = forms.number(form.limit(severity), f"limit_{severity}")
+        limit = _limit(form, severity)
         if limit is None:
             continue
         compare = {"type": "compare", "metric": form.metric, "operator": form.operator, "limit": limit}
@@ -71,11 +92,26 @@ def definition(form: ThresholdForm) -> dict[str, Any]:
         raise Invalid("Give a limit to at least one severity.", field="limit_critical")
     made: dict[str, Any] = {"schema": 1, "create": create}
     if form.clear == "automatic":
-        off_delay_s = forms.number(form.off_delay_s, "off_delay_s") or 0.0
+        off_delay_s = _supply(form, "off_delay_s", form.off_delay_s) or 0.0
         made["clear"] = {"type": "automatic"} | ({"off_delay_s": off_delay_s} if off_delay_s else {})
     if form.message.strip():
         made["message"] = form.message.strip()
     return made
+
+
+def _limit(form: ThresholdForm, severity: str) -> float | dict[str, Any] | None:
+    field = f"limit_{severity}"
+    limit = forms.number(form.limit(severity), field)
+    if limit is None and form.source(field):
+        raise Invalid("Give the limit that holds where the attribute is not set.", field=field)
+    return limit if limit is None else _supply(form, field, form.limit(severity))
+
+
+def _supply(form: ThresholdForm, field: str, typed: str) -> float | dict[str, Any] | None:
+    """Return a number, or the attribute that supplies it with the number as its default."""
+    number = forms.number(typed, field)
+    attribute = form.source(field)
+    return {"attribute": attribute, "default": number or 0.0} if attribute else number
 
 
 def definition_of(form: ThresholdForm) -> dict[str, Any]:
@@ -113,33 +149,28 @@ def form_of(found: AlarmDefinition) -> ThresholdForm | None:
     rules = list(found.create.by_severity())
     _, first = rules[0]
     leaf = first.condition
-    if not isinstance(leaf, Comparison) or not leaf.is_bare or not isinstance(first.kind, Simple | Duration):
+    if not isinstance(leaf, Comparison) or not leaf.is_simple or not isinstance(first.kind, Simple | Duration):
         return None
     if not isinstance(found.clear, Automatic | ByHand) or any(rule.schedule is not None for _, rule in rules):
         return None
-    seconds = first.kind.seconds if isinstance(first.kind, Duration) else 0.0
-    if isinstance(seconds, FromAttribute):
-        return None
     for _, rule in rules[1:]:
         other = rule.condition
-        if not isinstance(other, Comparison) or not other.is_bare or rule.kind != first.kind:
+        if not isinstance(other, Comparison) or not other.is_simple or rule.kind != first.kind:
             return None
         if (other.metric, other.operator, other.deadband) != (leaf.metric, leaf.operator, leaf.deadband):
             return None
-    limits = {
-        f"limit_{severity.key}": f"{rule.condition.number:.10g}"
-        for severity, rule in rules
-        if isinstance(rule.condition, Comparison)
-    }
+    supplies: dict[str, Supply] = {"deadband": leaf.deadband}
+    for severity, rule in rules:
+        if isinstance(rule.condition, Comparison):
+            supplies[f"limit_{severity.key}"] = rule.condition.limit
+    if isinstance(first.kind, Duration):
+        supplies["seconds"] = first.kind.seconds
+    if isinstance(found.clear, Automatic):
+        supplies["off_delay_s"] = found.clear.off_delay_s
+    typed = {name: _text(value, name) for name, value in supplies.items() if not isinstance(value, OtherMetric)}
+    sources = {f"{name}_from": one.attribute for name, one in supplies.items() if isinstance(one, FromAttribute)}
     return ThresholdForm(
-        metric=leaf.metric,
-        operator=leaf.operator,
-        seconds=_text(seconds),
-        deadband=_text(leaf.deadband),
-        clear=found.clear.type,
-        off_delay_s=_text(found.clear.off_delay_s) if isinstance(found.clear, Automatic) else "",
-        message=found.message,
-        **limits,
+        metric=leaf.metric, operator=leaf.operator, clear=found.clear.type, message=found.message, **typed, **sources
     )
 
 
@@ -159,11 +190,14 @@ def _field(path: str) -> str:
     last = steps[-1]
     if last in {"metric", "operator", "deadband", "seconds", "off_delay_s", "message"}:
         return last
+    if last in {"attribute", "default"} and steps[-2] in {"deadband", "seconds", "off_delay_s"}:
+        return steps[-2]
     if steps[0] == "create" and len(steps) > 1:
         return f"limit_{steps[1]}"
     return "text"
 
 
-def _text(number: float) -> str:
-    """Return a length or deadband as it is typed: none at all stands for zero."""
-    return f"{number:.10g}" if number else ""
+def _text(value: float | FromAttribute, field: str) -> str:
+    """Return a number as it is typed; of a length or deadband none at all stands for zero."""
+    number = plain(value)
+    return f"{number:.10g}" if number or field.startswith("limit_") else ""

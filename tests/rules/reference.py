@@ -17,6 +17,7 @@ from rules.conditions import (
     AnyOf,
     Automatic,
     ByHand,
+    ClearPolicy,
     ClearRule,
     Comparison,
     Condition,
@@ -37,12 +38,16 @@ from rules.leaf import (
     OtherMetric,
     Previous,
     Rate,
+    Resolved,
+    Supply,
     Text,
     View,
     Window,
     metrics_of,
+    plain,
+    supplies,
 )
-from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Updated
+from rules.outcome import Alarm, Cleared, Evidence, Instance, Limit, Raised, Sample, SeverityChanged, Supplied, Updated
 from rules.schedules import Openings, Schedule
 
 Truth = bool | None
@@ -154,14 +159,19 @@ class Subject:
         if isinstance(leaf, Text):
             return says(leaf, words(value))
         number = as_number(value)
-        limit = getattr(leaf, "limit", None)
-        if isinstance(limit, OtherMetric):
-            there = as_number(self.values[limit.metric].value)
-            limit = None if there is None else there + limit.plus
-            number = None if there is None else number
+        there = {name: self.supplied(value) for name, value in supplies(leaf)}
+        if None in there.values():
+            return None
         if getattr(leaf, "view", None) is not None and number is not None and not self.stands_by_default(leaf):
             number = self.view(leaf.view, leaf.metric)
-        return None if number is None else answers(leaf, number, limit, was_true=was_true)
+        return None if number is None else answers(leaf, number, there, was_true=was_true)
+
+    def supplied(self, value: Supply) -> float | None:
+        """Return the number a comparison uses: its own, or that of another metric as it stands."""
+        if not isinstance(value, OtherMetric):
+            return plain(value)
+        there = as_number(self.values[value.metric].value)
+        return None if there is None else there + value.plus
 
     def view(self, view: View, metric: str) -> float | None:
         """Look at the whole history of a series, up to the newest sample that was taken."""
@@ -297,8 +307,9 @@ class Subject:
         rules = dict(self.definition.create.by_severity())
         for severity, looks in before.items():
             kind = rules[severity].kind
-            if isinstance(kind, Repeating) and kind.window_s and kind.times:
-                if any(look.root is True and look.is_counted and look.at >= at - ms(kind.window_s) for look in looks):
+            if isinstance(kind, Repeating) and kind.window_s and plain(kind.times):
+                since = at - ms(plain(kind.window_s))
+                if any(look.root is True and look.is_counted and look.at >= since for look in looks):
                     return False
             elif looks and answer(kind, looks, begins_only_by_sample=True).began is not None:
                 return False
@@ -379,9 +390,9 @@ class Subject:
                 some = list(roots.values())
                 quiet = False if True in some else None if None in some else True
                 self.asked.append(Look(at, quiet, is_counted=False))
-                found = answer(Duration(type="duration", seconds=delay), self.asked, begins_only_by_sample=False)
+                found = answer(Duration(type="duration", seconds=plain(delay)), self.asked, begins_only_by_sample=False)
             case Quiet(seconds=seconds):
-                if True not in roots.values() and at - self.matched >= ms(seconds):
+                if True not in roots.values() and at - self.matched >= ms(plain(seconds)):
                     self.end(at, self.matched, is_by_hand=False)
                 return
             case ClearRule(kind=kind, condition=condition, schedule=schedule):
@@ -414,7 +425,8 @@ class Subject:
 
     def evidence(self, severity: Severity, at: int) -> Evidence:
         rule = dict(self.definition.create.by_severity())[severity]
-        return Evidence(self.samples(at), tuple(limit for leaf in leaves(rule.condition) for limit in limits(leaf)))
+        told = tuple(limit for leaf in leaves(rule.condition) for limit in limits(leaf))
+        return Evidence(self.samples(at), told, tuple(lengths(rule.kind, self.definition.clear)))
 
 
 class Reference:
@@ -500,21 +512,40 @@ def named(condition: Condition) -> set[str]:
 def limits(leaf: Leaf) -> list[Limit]:
     seen = getattr(leaf, "view", None)
     view = getattr(seen, "function", None) or getattr(seen, "type", None)
-    told: list[tuple[str, float | str, float, str | None, str | None]] = []
+    told: list[tuple[float | str | None, ...]] = []
     match leaf:
         case Text():
             told = [(leaf.operator, ", ".join(leaf.values or [leaf.value]), 0.0, None, None)]
         case Boolean():
             told = [(leaf.operator, str(leaf.value).lower(), 0.0, None, None)]
         case Between():
-            told = [(">=", leaf.low, leaf.deadband, view, None), ("<=", leaf.high, leaf.deadband, view, None)]
+            told = [named_limit(leaf, ">=", leaf.low, view), named_limit(leaf, "<=", leaf.high, view)]
         case Among():
             told = [(leaf.operator, ", ".join(f"{one:g}" for one in leaf.values), 0.0, view, None)]
-        case Comparison(limit=OtherMetric(metric=other, plus=plus)):
-            told = [(leaf.operator, plus, leaf.deadband, view, other)]
         case Comparison():
-            told = [(leaf.operator, leaf.limit, leaf.deadband, view, None)]
+            told = [named_limit(leaf, leaf.operator, leaf.limit, view)]
     return [Limit(leaf.metric, *one) for one in told]
+
+
+def named_limit(
+    leaf: Comparison | Between, sign: str, limit: Supply, view: str | None
+) -> tuple[float | str | None, ...]:
+    found = []
+    for value in (limit, leaf.deadband):
+        number = value.plus if isinstance(value, OtherMetric) else plain(value)
+        other = value.metric if isinstance(value, OtherMetric) else None
+        found.append((number, other, f"{value.attribute}@{value.level}" if isinstance(value, Resolved) else None))
+    (number, other, source), (deadband, *rest) = found
+    return (sign, number, deadband, view, other, source, *rest)
+
+
+def lengths(kind: Kind, clear: ClearPolicy) -> Iterator[Supplied]:
+    parts = [("", kind), *([("clear.", clear.kind)] if isinstance(clear, ClearRule) else []), ("clear.", clear)]
+    for path, part in parts:
+        for name in ("seconds", "times", "window_s", "off_delay_s"):
+            value = getattr(part, name, None)
+            if isinstance(value, Resolved):
+                yield Supplied(path + name, value.found, f"{value.attribute}@{value.level}")
 
 
 def as_number(said: Said) -> float | None:
@@ -569,21 +600,20 @@ def toward(leaf: Leaf) -> int:
     return {">": 1, "<": -1}.get(leaf.operator[0], 0)
 
 
-def answers(leaf: Leaf, number: float, limit: float | None, *, was_true: bool) -> bool:
+def answers(leaf: Leaf, number: float, there: dict[str, float], *, was_true: bool) -> bool:
+    moved = max(0.0, there["deadband"]) if was_true and "deadband" in there else 0.0
     match leaf:
         case Boolean():
             return (number > 0) == (leaf.value == (leaf.operator == "is"))
         case Between():
-            moved = leaf.deadband if was_true else 0.0
-            return leaf.low - moved <= number <= leaf.high + moved
+            return there["low"] - moved <= number <= there["high"] + moved
         case Among():
             is_in = any(abs(number - one) <= leaf.tolerance for one in leaf.values)
             return is_in == (leaf.operator == "in")
-    return holds(leaf, number, limit, was_true=was_true)
+    return holds(leaf, number, there["limit"], moved)
 
 
-def holds(leaf: Comparison, value: float, limit: float, *, was_true: bool) -> bool:
-    moved = leaf.deadband if was_true else 0.0
+def holds(leaf: Comparison, value: float, limit: float, moved: float) -> bool:
     match leaf.operator:
         case ">":
             return value > limit - moved
@@ -606,9 +636,9 @@ def ms(seconds: float) -> int:
 def can_fire(kind: Kind) -> bool:
     match kind:
         case Duration(seconds=seconds):
-            return seconds >= 0
+            return plain(seconds) >= 0
         case Repeating(times=times):
-            return times >= 0
+            return plain(times) >= 0
         case _:
             return True
 
@@ -616,8 +646,8 @@ def can_fire(kind: Kind) -> bool:
 def answer(kind: Kind, looks: list[Look], *, begins_only_by_sample: bool) -> Answer:
     """Read from a rule's history whether it is true at the last instant of it."""
     now = looks[-1].at
-    if isinstance(kind, Repeating) and kind.window_s and kind.times > 0:
-        window = ms(kind.window_s)
+    if isinstance(kind, Repeating) and kind.window_s and plain(kind.times) > 0:
+        window = ms(plain(kind.window_s))
         matches = [look.at for look in looks if look.root is True and look.is_counted]
         reached = [at for at in matches if at >= now - window]
         if not reached:
@@ -625,7 +655,8 @@ def answer(kind: Kind, looks: list[Look], *, begins_only_by_sample: bool) -> Ans
         count = 1
         while count < len(matches) and matches[-count] - matches[-count - 1] <= window:
             count += 1
-        return Answer(len(reached) >= kind.times, reached[-kind.times :][0], count)
+        times = int(plain(kind.times))
+        return Answer(len(reached) >= times, reached[-times:][0], count)
     streak: list[Look] = []
     for look in looks:
         if look.root is not True:
@@ -638,9 +669,9 @@ def answer(kind: Kind, looks: list[Look], *, begins_only_by_sample: bool) -> Ans
     began = streak[0].at
     match kind:
         case Duration(seconds=seconds):
-            return Answer(now - began >= ms(seconds), began, count)
+            return Answer(now - began >= ms(plain(seconds)), began, count)
         case Repeating(times=times):
-            return Answer(count >= times, began, count)
+            return Answer(count >= plain(times), began, count)
         case _:
             return Answer(is_true=True, began=began, count=count)
 

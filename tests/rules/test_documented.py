@@ -20,6 +20,6 @@ def test_a_definition_on_the_page_is_accepted_compiled_and_told(block: str) -> N
 
 
 def test_the_page_shows_every_kind_of_question() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for kind in ("compare", "boolean", "text", "no_data", "expression", "window", "weekly", "quiet", "attribute"):
         assert f'"{kind}"' in "".join(BLOCKS)

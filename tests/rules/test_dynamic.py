@@ -87,6 +87,39 @@ def test_RUL_10_the_alarm_stores_value_and_level_and_a_change_is_evaluated_at_on
     assert (limit.limit, limit.source) == (40.0, "t_max@asset")
 
 
+def test_RUL_10_ends_deadbands_and_lengths_come_from_attributes_and_the_alarm_says_from_where() -> None:
+    within = {"type": "between", "metric": "a", "low": named("low", 2), "high": named("high", 4)}
+    rule = {"condition": within | {"deadband": named("band", 0)}, "kind": lasting(named("delay", 9))}
+    written = {"major": rule, "clear": {"type": "automatic", "off_delay_s": named("calm", 0)}}
+    clear: Any = written.pop("clear")
+    probe = Attributes(alarm_type(clear=clear, **written), low=10, band=3, delay=5, calm=7, high=20)
+    assert dynamic.attributes_of(probe.written) == {"low", "high", "band", "delay", "calm"}
+    assert probe.feed(0, 3) == probe.feed(1, 10) == []
+    [raised] = probe.tick(6.001)
+    assert isinstance(raised, Raised)
+    ends = [(one.limit, one.source, one.deadband, one.deadband_source) for one in raised.evidence.limits]
+    assert ends == [(10.0, "low@asset", 3.0, "band@asset"), (20.0, "high@asset", 3.0, "band@asset")]
+    supplied = [(one.of, one.value, one.source) for one in raised.evidence.supplied]
+    assert supplied == [("seconds", 5.0, "delay@asset"), ("clear.off_delay_s", 7.0, "calm@asset")]
+    assert words(probe.feed(8, 7)) == ["Updated major"], "the deadband holds it"
+    assert probe.feed(9, 6.9) == []
+    assert words(probe.tick(16.001)) == ["Cleared major"]
+
+
+def test_RUL_10_ends_and_deadband_move_with_other_metrics_and_hold_as_one() -> None:
+    around = {"low": {"metric": "b", "plus": -2}, "high": {"metric": "b", "plus": 2}, "deadband": {"metric": "c"}}
+    within = {"type": "between", "metric": "a"} | around
+    probe = Probe(alarm_type(clear={"type": "automatic"}, major=within))
+    assert probe.feed(0, 13, 10, 1) == [], "beside an end its deadband counts for nothing before"
+    assert words(probe.feed(1, 12)) == ["Raised major"]
+    assert words(probe.feed(2, 7)) == ["Updated major"]
+    assert words(probe.feed(3, 6.9)) == ["Cleared major"]
+    assert probe.feed(4, 13) == [], "nor does it once it let go"
+    assert words(probe.feed(5, 13, 12)) == ["Raised major"]
+    assert words(probe.feed_rows([(1, 6, 13), (3, 6, -5)])) == ["Updated major"]
+    assert words(probe.feed(7, 14.1)) == ["Cleared major"], "a negative deadband counts as none"
+
+
 @pytest.mark.parametrize(
     ("values", "found"),
     [
@@ -131,6 +164,61 @@ def test_A15_what_cannot_be_asked_is_refused(limit: dict[str, Any], field: str) 
     with pytest.raises(DefinitionRefused) as refused:
         alarm_type(major=over(1) | {"limit": limit})
     assert refused.value.problems[0].field == f"create.major.condition.{field}"
+
+
+@pytest.mark.parametrize(
+    ("held", "found"), [({"band": -1, "calm": -1}, (0.5, 3.0)), ({"band": "1.5", "calm": 0}, (1.5, 0.0))]
+)
+def test_A15_a_negative_deadband_or_delay_is_skipped(held: dict[str, Any], found: tuple[float, float]) -> None:
+    clear = {"type": "automatic", "off_delay_s": named("calm", 3)}
+    made = alarm_type(clear=clear, major=over(9, deadband=named("band", 0.5)))
+    resolved, _ = dynamic.resolved(made, offers(**held))
+    leaf: Any = resolved.create.major.condition  # type: ignore[union-attr]
+    ending: Any = resolved.clear
+    assert (leaf.deadband.number, ending.off_delay_s.number) == found
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"deadband": named("x", -1)}, "deadband"),
+        ({"type": "between", "low": named("x", 5), "high": 4}, ""),
+        ({"type": "between", "low": 0, "high": {"metric": " ", "plus": 1}}, "high.metric"),
+    ],
+)
+def test_RUL_10_a_default_that_could_not_be_is_refused(changed: dict[str, Any], field: str) -> None:
+    leaf = over(1) | changed
+    if leaf["type"] == "between":
+        leaf = {name: value for name, value in leaf.items() if name not in {"operator", "limit"}}
+    with pytest.raises(DefinitionRefused) as refused:
+        alarm_type(major=leaf)
+    assert refused.value.problems[0].field == f"create.major.condition.{field}".rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence", "ending"),
+    [
+        (
+            "en",
+            "a between 10 (low of the asset) and b + 2 with a deadband of band (otherwise 1)",
+            "ends by itself after a calm of calm (otherwise 2 min)",
+        ),
+        ("zh", "a 在 10（资产的 low） 与 b + 2 之间，回差 band（未设时 1）", None),
+    ],
+)
+def test_RUL_10_what_moves_reads_as_a_sentence(language: str, sentence: str, ending: str | None) -> None:
+    within = {"type": "between", "metric": "a", "low": named("low", 2), "high": {"metric": "b", "plus": 2}}
+    written = alarm_type(
+        clear={"type": "automatic", "off_delay_s": named("calm", 120)}, major=within | {"deadband": named("band", 1)}
+    )
+    low = dynamic.resolved(written, offers(low=10))[0].create.major.condition.low  # type: ignore[union-attr]
+    leaf: Any = written.create.major.condition  # type: ignore[union-attr]
+    token = i18n.language.set(language)
+    said = sentences.asked(leaf.model_copy(update={"low": low}), {})
+    told = sentences.told(written, {}).clear
+    i18n.language.reset(token)
+    assert said == sentence
+    assert ending is None or told == ending
 
 
 @pytest.mark.parametrize(

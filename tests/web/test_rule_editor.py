@@ -106,7 +106,7 @@ def test_a_rule_of_two_conditions_is_built_by_hand_seen_and_saved(
     second.get_by_label("Metric").select_option("temperature")
     second.get_by_label("what of it is looked at").select_option("avg")
     second.get_by_label("Limit", exact=True).fill("70")
-    page.get_by_role("combobox", name="how long or how often").last.select_option("duration")
+    page.get_by_role("combobox", name="how long or how often", exact=True).select_option("duration")
     said = page.locator("#rule-trial")
     expect(said).to_contain_text("Temperature ≥ 80 °C and mean of Temperature over 10 min ≥ 70 °C for 1 min")
     expect(said).to_contain_text("Tried on the last 7 days of")
@@ -176,7 +176,7 @@ def test_times_silence_attributes_and_expressions_are_built_by_hand(
     page.get_by_label("Name", exact=False).first.fill("Everything")
     page.get_by_label("Key").fill("everything")
     page.get_by_label("Metric").first.select_option("temperature")
-    page.get_by_label("what the limit is").select_option("attribute")
+    page.get_by_label("Limit: where the number comes from").select_option("attribute")
     page.locator("[data-place$='limit.attribute']").fill("max_temperature")
     page.locator("[data-place$='limit.default']").fill("80")
     page.get_by_role("button", name="or …").click()
@@ -200,3 +200,39 @@ def test_times_silence_attributes_and_expressions_are_built_by_hand(
     assert stored["clear"] == {"type": "quiet", "seconds": 600}
     page.goto(f"{address}/rules/{kind.id}/edit")
     expect(page.get_by_label("Expression")).to_have_value("temperature - pressure > 70.0")
+
+
+def test_RUL_10_numbers_from_attributes_and_other_metrics_are_chosen_by_hand(
+    page: Page, address: str, pump: Asset, database: sessionmaker[Session]
+) -> None:
+    page.goto(f"{address}/rules/new?type={pump.type_id}")
+    page.get_by_label("Name", exact=False).first.fill("Off its setpoint")
+    page.get_by_label("Key").fill("off-setpoint")
+    page.get_by_label("Metric").first.select_option("temperature")
+    page.locator("[data-place$='condition.operator']").select_option("between")
+    for place, kind, filled in (
+        ("condition.low", "other_metric", {"metric": "pressure", "plus": "-2"}),
+        ("condition.high", "attribute", {"attribute": "t_max", "default": "90"}),
+        ("condition.deadband", "attribute", {"attribute": "t_band", "default": "1"}),
+        ("clear.off_delay_s", "attribute", {"attribute": "t_calm", "default": "30"}),
+    ):
+        page.locator(f"[data-place$='{place}.mode']").select_option(kind)
+        for field, value in filled.items():
+            box = page.locator(f"[data-place$='{place}.{field}']")
+            box.select_option(value) if field == "metric" else box.fill(value)
+    page.get_by_role("combobox", name="how long or how often", exact=True).select_option("duration")
+    page.locator("[data-place$='kind.seconds.mode']").select_option("attribute")
+    page.locator("[data-place$='kind.seconds.attribute']").fill("t_delay")
+    said = page.locator("#rule-trial")
+    expect(said).to_contain_text("with a deadband of t_band (otherwise 1 °C) for t_delay (otherwise 1 min)")
+    expect(said.locator(".fw-problems")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/rules/*")
+    with database() as session:
+        [kind_] = session.scalars(select(AlarmType).where(AlarmType.key == "off-setpoint"))
+        stored = library.in_force(session, kind_).definition
+    condition = stored["create"]["major"]["condition"]
+    assert condition["low"] == {"metric": "pressure", "plus": -2}
+    assert condition["deadband"] == {"attribute": "t_band", "default": 1}
+    assert stored["clear"] == {"type": "automatic", "off_delay_s": {"attribute": "t_calm", "default": 30}}

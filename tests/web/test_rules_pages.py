@@ -142,6 +142,40 @@ def test_a_threshold_is_written_and_rewritten_by_the_form(
     assert "There is no numeric metric colour." in unknown.text
 
 
+def test_RUL_10_the_form_takes_numbers_from_attributes(
+    client: httpx.Client, machines: dict[str, int], database: sessionmaker[Session]
+) -> None:
+    typed = {
+        "limit_major": "90", "limit_major_from": "t_max", "seconds": "60", "seconds_from": "t_delay",
+        "deadband_from": "t_band", "off_delay_s": "10", "off_delay_s_from": "t_calm",
+    }  # fmt: skip
+    form = typed | {
+        "key": "hot", "name": "Too hot", "type": machines["type"], "metric": "temperature", "operator": ">=",
+        "limit_critical": "95", "clear": "automatic", "order_from": "major",
+    }  # fmt: skip
+    address = client.post("/rules", data=form).headers["location"]
+    with database() as session:
+        (definition,) = session.scalars(select(RuleVersion.definition)).all()
+    leaf = {"type": "compare", "metric": "temperature", "operator": ">="}
+    leaf["deadband"] = {"attribute": "t_band", "default": 0.0}  # type: ignore[assignment]
+    held = {"type": "duration", "seconds": {"attribute": "t_delay", "default": 60.0}}
+    assert definition["create"] == {
+        "critical": {"condition": leaf | {"limit": 95.0}, "kind": held},
+        "major": {"condition": leaf | {"limit": {"attribute": "t_max", "default": 90.0}}, "kind": held},
+    }
+    assert definition["clear"]["off_delay_s"] == {"attribute": "t_calm", "default": 10.0}
+    shown = client.get(f"{address}/edit").text
+    for name, value in typed.items():
+        assert re.search(rf'name="{name}"[^>]*?value="{value}"', shown), name
+    told = client.get(address).text
+    assert "t_max (otherwise 90 °C)" in told
+    assert "deadband of t_band (otherwise 0 °C)" in told
+    refused = client.post("/rules", data=form | {"key": "b", "limit_major": ""})
+    assert "where the attribute is not set" in refused.text
+    negative = client.post("/rules", data=form | {"key": "b", "deadband": "-1"})
+    assert "The default is never negative here." in negative.text
+
+
 def test_a_rule_that_says_more_than_the_form_is_edited_as_text(client: httpx.Client, machines: dict[str, int]) -> None:
     leaf = DEFINITION["create"]["critical"]["condition"]  # type: ignore[index]
     group = {

@@ -90,11 +90,11 @@ class Editor {
       }, this.w("ends"), "clear.type"));
     const box = element("div", { className: "fw-when" }, head);
     if (clear.type === "automatic") {
-      head.append(element("span", { textContent: this.w("after_calm_of") }), this.number(clear.off_delay_s ?? 0, (value) => { if (value) clear.off_delay_s = value; else delete clear.off_delay_s; }, this.w("after_calm_of"), "clear.off_delay_s"), element("span", { textContent: this.w("s") }));
+      head.append(element("span", { textContent: this.w("after_calm_of") }), ...this.seconds(clear, "off_delay_s", "clear.off_delay_s"));
     } else if (clear.type === "rule") {
       box.append(this.node(clear.condition, "clear.condition", (next) => { clear.condition = next; }), this.length(clear, "clear.kind"));
     } else if (clear.type === "quiet") {
-      head.append(...this.span(clear.seconds, (value) => { clear.seconds = value; }, "clear.seconds"));
+      head.append(...this.seconds(clear, "seconds", "clear.seconds"));
     } else if (clear.type !== "by_hand") {
       box.append(this.raw(clear, "clear", (next) => { definition.clear = next; }));
     }
@@ -120,11 +120,34 @@ class Editor {
       if (!holder.kind) delete holder.kind;
       this.changed(true);
     }, this.w("length"), `${place}.type`));
-    if (kind.type === "duration" && typeof kind.seconds === "number") box.append(...this.span(kind.seconds, (value) => { kind.seconds = value; }, `${place}.seconds`));
-    if (kind.type === "repeating" && typeof kind.times === "number") box.append(this.number(kind.times, (value) => { kind.times = Math.round(value); }, this.w("times"), `${place}.times`), element("span", { textContent: this.w("times") }));
-    if (within) box.append(element("span", { textContent: this.w("within") }), ...this.span(kind.window_s, (value) => { kind.window_s = value; }, `${place}.window_s`));
-    const dynamic = (kind.type === "duration" && typeof kind.seconds !== "number") || (kind.type === "repeating" && typeof kind.times !== "number");
-    return dynamic ? this.raw(kind, place, (next) => { holder.kind = next; }) : box;
+    if (kind.type === "duration") box.append(...this.seconds(kind, "seconds", `${place}.seconds`));
+    if (kind.type === "repeating") box.append(...this.supply(kind, "times", `${place}.times`, { label: "times", metrics: false, whole: true }), element("span", { textContent: this.w("times") }));
+    if (within) box.append(element("span", { textContent: this.w("within") }), ...this.seconds(kind, "window_s", `${place}.window_s`));
+    return box;
+  }
+
+  // A length of time, or the attribute that holds it.
+  seconds(holder, field, place) {
+    return this.supply(holder, field, place, { label: "length", metrics: false, typed: (value, take) => this.span(value, take, place), tail: this.w("s") });
+  }
+
+  // A number, or where it is taken from: another metric, or an attribute with what holds otherwise.
+  supply(holder, field, place, { label, metrics = true, typed = null, tail = "", whole = false, optional = false }) {
+    const value = holder[field] === undefined ? 0 : holder[field];
+    const take = (next) => { if (optional && !next) delete holder[field]; else holder[field] = whole ? Math.round(next) : next; };
+    const unit = tail ? [element("span", { textContent: tail })] : [];
+    const mode = value === null || typeof value !== "object" ? "a_number" : "attribute" in value ? "attribute" : "other_metric";
+    const made = {
+      a_number: () => (typed ? typed(value, take) : [this.number(value, take, this.w(label), place)]),
+      attribute: () => [this.words_(value.attribute, (name) => { value.attribute = name; }, `${place}.attribute`), element("span", { textContent: this.w("else") }), this.number(value.default, (next) => { value.default = whole ? Math.round(next) : next; }, this.w("else"), `${place}.default`), ...unit],
+      other_metric: () => [this.choose(this.metrics.filter((one) => one.kind !== "text").map((one) => [one.key, one.name]), value.metric, (key) => { value.metric = key; this.write(); }, this.w("other_metric"), `${place}.metric`), element("span", { textContent: "+" }), this.number(value.plus ?? 0, (next) => { if (next) value.plus = next; else delete value.plus; }, this.w("plus"), `${place}.plus`)],
+    }[mode]();
+    const modes = ["a_number", ...(metrics ? ["other_metric"] : []), "attribute"];
+    return [...made, this.choose(modes.map((one) => [one, this.w(one)]), mode, (next) => {
+      const number = typeof value === "number" ? value : value?.default ?? 0;
+      holder[field] = { a_number: () => number, other_metric: () => ({ metric: this.metrics.find((one) => one.kind !== "text")?.key ?? "" }), attribute: () => ({ attribute: field, default: number }) }[next]();
+      this.changed(true);
+    }, `${this.w(label)}: ${this.w("limit_is")}`, `${place}.mode`)];
   }
 
   span(seconds, take, place) {
@@ -273,7 +296,7 @@ class Editor {
     const now = { compare: () => node.operator, between: () => "between", among: () => node.operator, boolean: () => String(node.value === (node.operator === "is")), text: () => `text_${node.operator}`, no_data: () => "no_data" }[node.type]();
     return this.choose(options, now, (next) => {
       const base = { metric: node.metric, ...(node.view ? { view: node.view } : {}) };
-      const limit = typeof node.limit === "number" ? node.limit : node.low ?? node.values?.[0] ?? 0;
+      const limit = [node.limit, node.low, node.values?.[0]].find((one) => typeof one === "number") ?? 0;
       if (next === "true" || next === "false") replace({ type: "boolean", metric: node.metric, operator: "is", value: next === "true" });
       else if (next === "no_data") replace({ type: "no_data", seconds: 600, metric: node.metric });
       else if (next === "between") replace({ type: "between", ...base, low: limit, high: limit });
@@ -298,23 +321,11 @@ class Editor {
     const unit = metric?.unit ? [element("span", { className: "text-secondary", textContent: metric.unit })] : [];
     if (node.type === "text") return [node.values ? this.list(node.values, (words) => { node.values = words; }, (word) => word, `${place}.values`) : this.words_(node.value, (value) => { node.value = value; }, `${place}.value`)];
     if (node.type === "boolean") return [];
-    if (node.type === "no_data") return this.span(node.seconds, (value) => { node.seconds = value; }, `${place}.seconds`);
+    if (node.type === "no_data") return this.seconds(node, "seconds", `${place}.seconds`);
     if (node.type === "among") return [this.list(node.values, (values) => { node.values = values; }, Number, `${place}.values`), ...unit];
-    if (node.type === "between") return [this.number(node.low, (value) => { node.low = value; }, this.w("from"), `${place}.low`), element("span", { textContent: this.w("to") }), this.number(node.high, (value) => { node.high = value; }, this.w("to"), `${place}.high`), ...unit];
-    const mode = typeof node.limit !== "object" || node.limit === null ? "a_number" : "attribute" in node.limit ? "attribute" : "other_metric";
-    const made = mode === "attribute"
-      ? [this.words_(node.limit.attribute, (value) => { node.limit.attribute = value; }, `${place}.limit.attribute`), element("span", { textContent: this.w("else") }), this.number(node.limit.default, (value) => { node.limit.default = value; }, this.w("else"), `${place}.limit.default`)]
-      : mode === "other_metric"
-      ? [this.choose(this.metrics.filter((one) => one.kind !== "text").map((one) => [one.key, one.name]), node.limit.metric, (key) => { node.limit.metric = key; this.write(); }, this.w("other_metric"), `${place}.limit.metric`), element("span", { textContent: "+" }), this.number(node.limit.plus ?? 0, (value) => { if (value) node.limit.plus = value; else delete node.limit.plus; }, this.w("plus"), `${place}.limit.plus`)]
-      : [this.number(node.limit, (value) => { node.limit = value; }, this.w("limit"), `${place}.limit`)];
-    made.push(...unit, this.choose(["a_number", "other_metric", "attribute"].map((one) => [one, this.w(one)]), mode, (next) => {
-      const number = typeof node.limit === "number" ? node.limit : node.limit?.default ?? 0;
-      node.limit = { a_number: number, other_metric: { metric: this.metrics.find((one) => one.kind !== "text")?.key ?? "" }, attribute: { attribute: "limit", default: number } }[next];
-      this.changed(true);
-    }, this.w("limit_is"), `${place}.limit.mode`));
-    const band = DIRECTED.includes(node.operator) ? "deadband" : "tolerance";
-    made.push(element("span", { className: "text-secondary", textContent: this.w(band) }), this.number(node[band] ?? 0, (value) => { if (value) node[band] = value; else delete node[band]; }, this.w(band), `${place}.${band}`));
-    return made;
+    const band = (word) => [element("span", { className: "text-secondary", textContent: this.w(word) }), ...(word === "tolerance" ? [this.number(node.tolerance ?? 0, (value) => { if (value) node.tolerance = value; else delete node.tolerance; }, this.w(word), `${place}.tolerance`)] : this.supply(node, word, `${place}.${word}`, { label: word, optional: true }))];
+    if (node.type === "between") return [...this.supply(node, "low", `${place}.low`, { label: "from" }), element("span", { textContent: this.w("to") }), ...this.supply(node, "high", `${place}.high`, { label: "to" }), ...unit, ...band("deadband")];
+    return [...this.supply(node, "limit", `${place}.limit`, { label: "limit" }), ...unit, ...band(DIRECTED.includes(node.operator) ? "deadband" : "tolerance")];
   }
 
   // Parts ----------------------------------------------------------------------------------------------------------
