@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from sqlalchemy import Engine, create_engine, text
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.web import assets
-from kernel import db, postgres
+from kernel import db, ids, postgres
 from migrations import run
+from people import passwords
 from tests.browser import launched
 from tests.sharing import Shares, longest_first
 
@@ -47,6 +50,18 @@ def postgres_url() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Keep passwords as the product does, with fewer rounds: guesses by the hundred are about what is counted.
+
+    Its own parameters have a test, and every process that a test starts has them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_argon2", PasswordHash([Argon2Hasher(time_cost=1, memory_cost=1024, parallelism=1)]))
+        patch.setattr(passwords, "_NOBODY", passwords.hashed(ids.token()))
+        yield
+
+
 def _in_memory() -> str | None:
     """Return a folder in memory where there is plenty: making and dropping a database each test is mostly fsync."""
     memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own in it
@@ -54,17 +69,22 @@ def _in_memory() -> str | None:
     return str(memory) if is_roomy else None
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_url: str) -> Iterator[Connection]:
+    """Return the connection that makes and drops databases; to open one each time would take longer than either."""
+    engine = create_engine(postgres_url.replace("/template_fixwright?", "/postgres?"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
 @pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
+def database_url(postgres_url: str, databases: Connection) -> Iterator[str]:
     """Return the URL of a fresh database for one test."""
     name = f"test_{next(_numbers)}"
-    admin = postgres_url.replace("/template_fixwright?", "/postgres?")
-    postgres.create(admin, name, template="template_fixwright")
+    databases.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "template_fixwright"'))
     yield postgres_url.replace("/template_fixwright?", f"/{name}?")
-    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    engine.dispose()
+    databases.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Accounts, and what stands between a password and somebody who guesses it (SE-6)."""
 
+import importlib.util
 from datetime import datetime, timedelta
 
 import pytest
@@ -268,3 +269,13 @@ def test_the_password_is_kept_as_argon2id_only(owner: Account) -> None:
     assert owner.password_hash.startswith("$argon2id$")
     assert passwords.matches(GOOD, owner.password_hash)
     assert not passwords.matches("", None)
+
+
+def test_what_a_guess_costs_is_what_is_recommended() -> None:
+    spec = importlib.util.find_spec("people.passwords")
+    assert spec is not None
+    assert spec.loader is not None
+    as_shipped = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(as_shipped)
+    for kept in (as_shipped.hashed(GOOD), as_shipped._NOBODY):
+        assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
