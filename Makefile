@@ -18,6 +18,8 @@ ARGS ?=
 # module, which is most of what an installation waits for otherwise.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all: --no-compile
+# Tests start the product dozens of times: half of each start would be to compile again what the one before compiled.
+KEEP_BYTE_CODE := PYTHONDONTWRITEBYTECODE=
 INSTALL_SELF := $(PIP) install --quiet --no-build-isolation --no-deps --editable .
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ run: setup ## start everything on this machine with a demo company and simulated
 	@exec $(BIN)/fixwright up --demo $(ARGS)
 
 test: $(DEV) $(VENDOR) ## run the tests (ARGS="tests/web -k scan"); what this machine lacks is skipped by name
-	@$(BIN)/python -m pytest -q -m "not torture" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(KEEP_BYTE_CODE) $(BIN)/python -m pytest -q -m "not torture" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) ## ruff, mypy strict, import-linter and the template lint; all of them, also after one has failed
 	@failed=; \
@@ -52,7 +54,7 @@ bench: $(DEV) $(VENDOR) ## measure: one table of figures and ratios, and the sam
 torture: $(DEV) $(VENDOR) ## the slow destructive tests: kills, floods, full disks (seed printed)
 	@seed=$${FIXWRIGHT_TEST_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
 	echo "the same again: make torture FIXWRIGHT_TEST_SEED=$$seed"; \
-	FIXWRIGHT_TEST_SEED=$$seed $(BIN)/python -m pytest -q -m torture $(ARGS)
+	$(KEEP_BYTE_CODE) FIXWRIGHT_TEST_SEED=$$seed $(BIN)/python -m pytest -q -m torture $(ARGS)
 
 docs: $(DEV) ## write the reference pages (settings, commands, events, API) from the code
 	@$(BIN)/python -m docs.reference $(ARGS)
