@@ -15,16 +15,15 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, late, marks, passed, recall, roster, sightings, standing, stored_states
+from rules import alarms, late, passed, recall, resuming, roster, sightings, standing, stored_states
 from rules.engine import Engine
 from rules.episodes import Sighting
 from rules.marks import Marks
 from rules.models import Alarm
-from rules.outcome import LONG_AGO, HeldColumns, Insight, Outcome, State, Transition
+from rules.outcome import Insight, Outcome, State, Transition
 from rules.passed import Passed, Watchers
 from rules.roster import Roster
 from rules.standing import Standing
-from telemetry import quality
 from telemetry.readings import Float64s, Int64s, Mask, Texts
 from telemetry.store import TelemetryStore
 
@@ -241,24 +240,15 @@ class Evaluator:
     def _seed(
         self, store: TelemetryStore, series: Int64s, now: datetime, *, ahead: frozenset[int] = frozenset()
     ) -> None:
-        """Tell the engine the newest stored values of series, but of those of which newer ones are still to come."""
+        """Tell the engine what it held of series, but of those of which newer readings are still to come."""
         if ahead:
             series = series[~np.isin(series, sorted(ahead))]
         # Sorting tells a million apart in a tenth of the time of ``np.unique``.
         ordered = np.sort(series[series >= 0])
-        known = store.newest(ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered)
-        newest_ms, mark_ms = known.ts_ms, self._marks.of(known.series)
-        used = ~quality.has(known.flags, quality.UNUSED)
-        known = known.select(used)
-        text = known.text or ()
-        told = {number: said for number, said in zip(known.series.tolist(), text, strict=False) if said is not None}
-        # When it arrived is not stored; a live device's readings arrive as they are measured.
-        arrived_ms = np.minimum(known.ts_ms, clock.to_ms(now))
-        held = HeldColumns(known.series, known.ts_ms, known.value, arrived_ms, told)
+        unique = ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered
+        held, mark_ms = resuming.known(store, unique, self._marks, now=now)
         self._engine.seed(held)
-        # What was evaluated had been stored; where it is not, readings or marks are those of another time.
-        is_marked = (mark_ms != marks.NEVER) & (mark_ms <= newest_ms)
-        self._engine.mark(held, np.where(is_marked, mark_ms, LONG_AGO)[used])
+        self._engine.mark(held, mark_ms)
 
     # What happens -----------------------------------------------------------------------------------------------
 

@@ -377,5 +377,51 @@ def test_RUL_12_what_was_stored_before_a_kill_and_not_evaluated_is_evaluated_aft
     assert heard(database) == ["AlarmRaised", "AlarmCleared", "AlarmAnnounced"]
 
 
+BOTH = {
+    "schema": 1,
+    "create": {
+        "major": {
+            "condition": {
+                "type": "all",
+                "of": [
+                    {"type": "compare", "metric": "temperature", "operator": ">=", "limit": 60},
+                    {"type": "compare", "metric": "pressure", "operator": ">=", "limit": 6},
+                ],
+            }
+        }
+    },
+    "clear": {"type": "automatic"},
+}
+
+
+def test_D06_a_kill_between_storing_and_evaluating_hides_nothing_from_a_rule_of_two_metrics(
+    database: sessionmaker[Session], store: DuckDbStore, tmp_path: Path
+) -> None:
+    with db.transaction(database) as session:
+        made = plant.build(session, machines=2, metrics=("temperature", "pressure"))
+        add(session, made, BOTH)
+
+    def begun() -> Pipeline:
+        made = Pipeline(database, store, marks=Marks(tmp_path / "marks"))
+        made.load()
+        return made
+
+    # At 110 s both are too high for a while; the last readings of the batch say nothing of it.
+    cut = batch(
+        telemetry("dev-0", 110, pressure=9),
+        telemetry("dev-0", 120, temperature=40),
+        telemetry("dev-0", 120, pressure=1),
+    )
+    first = begun()
+    first.process(batch(telemetry("dev-0", 100, temperature=70, pressure=1), telemetry("dev-1", 100, temperature=70)))
+    first.rules.evaluate = _cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        first.process(cut)
+    begun().process(cut)
+    (alarm,) = rows(database, Alarm)
+    assert told(alarm)[:3] == (110, 110, 120)
+    assert heard(database)[:2] == ["AlarmRaised", "AlarmCleared"]
+
+
 def _cut(*_: object) -> NoReturn:
     raise KeyboardInterrupt

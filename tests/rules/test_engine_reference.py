@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from assets.attributes import Offered
 from kernel import errors
-from rules import conditions, dynamic, surroundings
+from rules import conditions, dynamic
 from rules.engine import Engine
 from rules.histories import History, Wanted
 from rules.outcome import (
@@ -225,11 +225,9 @@ class World:
         self.installed = installed
         self.is_seeded = is_seeded
         self.is_marked = is_marked
-        # What a rule over several metrics holds of one that is stored ahead of what was evaluated, nobody tells; nor
-        # what a schedule found as it opened.
-        self.is_ahead = all(
-            len(one.metrics) == 1 and not surroundings.is_scheduled(one.definition) for one in installed
-        )
+        # What stands in the store of a series of which nothing was ever evaluated is held as if it had been: a rule
+        # over several metrics may look at it too soon.
+        self.is_ahead = all(len(one.metrics) == 1 for one in installed)
         self.stored: dict[int, str] = {}
         self.known: dict[int, Held] = {}
         self.readings: dict[int, dict[int, Said]] = {}
@@ -283,16 +281,12 @@ class World:
             self.engine.mark(newest, np.array(mark_ms, np.int64))
 
     def in_store(self) -> list[Held]:
-        """Return the newest readings that are stored, of which those of the last batch may not be evaluated."""
+        """Return what was evaluated last of each series, or else the newest that is stored of it."""
         if not self.is_ahead:
             return [*self.known.values()]
-        found = {}
-        for series, said in self.readings.items():
-            ts_ms = max(said)
-            known = self.known.get(series)
-            is_known = known is not None and known.ts_ms == ts_ms
-            found[series] = known if is_known else Held("", series, ts_ms, said[ts_ms], ts_ms)
-        return [one for one in found.values() if one is not None]
+        newest = [(series, max(said)) for series, said in self.readings.items()]
+        stored = {series: Held("", series, ts_ms, self.readings[series][ts_ms], ts_ms) for series, ts_ms in newest}
+        return [*(stored | self.known).values()]
 
     def newest(self) -> int:
         return max((held.ts_ms for held in self.known.values()), default=0)
