@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, late, passed, recall, resuming, roster, sightings, standing, stored_states
+from rules import alarms, bad_values, late, passed, recall, resuming, roster, sightings, standing, stored_states
 from rules.engine import Engine
 from rules.episodes import Sighting
 from rules.marks import Marks
@@ -37,6 +37,8 @@ class Changes:
     states: list[State]
     waiting: frozenset[int] = frozenset()
     """Series of which something waits in the ledger: what the store holds of them is ahead of these rules."""
+    bad: frozenset[int] = frozenset()
+    """Series of which rules use bad values too; all of them, not only those that changed."""
 
 
 class Evaluator:
@@ -53,6 +55,8 @@ class Evaluator:
         self._standing = Roster()
         self._adrift: set[int] = set()
         self._edited: set[int] = set()
+        self._bad: frozenset[int] = frozenset()
+        """Series of which rules use bad values too."""
         self._mine: set[int] | None = None
         self.abroad: Evaluator | None = None
         """Where assets are shared: the rules that look at other assets, which are evaluated out of the ledger."""
@@ -86,10 +90,14 @@ class Evaluator:
                 self._standing.drop(gone)
                 self._standing.take(wanted.values())
                 self._watchers = None
+        self._bad = bad_values.used(session)
+        if self.abroad is not None:
+            self.abroad._bad = self._bad  # noqa: SLF001 - one's own
 
     def resume(self, session: Session, store: TelemetryStore, *, now: datetime) -> None:
         """Take up the stored states of all rules that were read, and the newest readings they compare."""
-        self._engine = Engine(recall.from_store(store))
+        self._engine = Engine(recall.from_store(store, lambda: self._bad))
+        self._bad = bad_values.used(session)
         self._marks.open()
         self.listen_since(now)
         if self.abroad is not None:
@@ -195,7 +203,7 @@ class Evaluator:
             sightings.retell(session, changed, now)
         leaning = {one.asset_id for one in changed if one.leans_on} if self.abroad is not None else set()
         waiting = passed.waiting_for(session, leaning) if leaning else frozenset[int]()
-        return Changes(changed, gone, stored_states.of_some(session, fresh), waiting)
+        return Changes(changed, gone, stored_states.of_some(session, fresh), waiting, bad_values.used(session))
 
     def _look(
         self, session: Session, *, alarm_type_ids: Iterable[int] | None = None, asset_ids: Iterable[int] | None = None
@@ -213,7 +221,7 @@ class Evaluator:
         """Let changed rules hold; they wait for ``revisit``."""
         if self.abroad is not None:
             self.abroad.take_up(changes, store, now=now)
-        self._watchers = None
+        self._watchers, self._bad = None, changes.bad
         self._engine.remove(changes.gone)
         self._standing.drop(changes.gone)
         self._edited -= changes.gone
@@ -246,7 +254,7 @@ class Evaluator:
         # Sorting tells a million apart in a tenth of the time of ``np.unique``.
         ordered = np.sort(series[series >= 0])
         unique = ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered
-        held, mark_ms = resuming.known(store, unique, self._marks, now=now)
+        held, mark_ms = resuming.known(store, unique, self._marks, bad=self._bad, now=now)
         self._engine.seed(held)
         self._engine.mark(held, mark_ms)
 
@@ -404,7 +412,8 @@ class Evaluator:
 def insight(session: Session, store: TelemetryStore, rule: Standing, *, now: datetime) -> Insight | None:
     """Return how a rule on an asset stands now, from what is stored: for whoever asks why."""
     alone = Evaluator()
-    alone._engine = Engine(recall.from_store(store))  # noqa: SLF001 - one's own
+    alone._bad = bad_values.used(session)  # noqa: SLF001 - one's own
+    alone._engine = Engine(recall.from_store(store, lambda: alone._bad))  # noqa: SLF001 - one's own
     alone._install(session, store, [rule], now)  # noqa: SLF001 - one's own
     return alone._engine.insight(rule.instance.id, clock.to_ms(now))  # noqa: SLF001 - one's own
 

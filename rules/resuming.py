@@ -5,17 +5,18 @@ rule has seen. They come again and are evaluated then, so until they do a rule h
 rule over several metrics would judge the first of them beside the last, and miss what lay between (ADR 9).
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
 import numpy as np
 
 from kernel import clock
-from rules import marks
+from rules import bad_values, marks
 from rules.columns import Int64s
 from rules.marks import Marks
 from rules.outcome import LONG_AGO, HeldColumns
-from telemetry import quality, readings
+from telemetry import readings
 from telemetry.readings import Readings
 from telemetry.store import TelemetryStore
 
@@ -27,10 +28,13 @@ that send only what is not judged; the nearest are read, and the others go on fr
 _AT_ONCE: Final = 500_000
 
 
-def known(store: TelemetryStore, series: Int64s, kept: Marks, *, now: datetime) -> tuple[HeldColumns, Int64s]:
+def known(
+    store: TelemetryStore, series: Int64s, kept: Marks, *, bad: Collection[int] = (), now: datetime
+) -> tuple[HeldColumns, Int64s]:
     """Return what is held of series, each once, and up to when each was evaluated, ``LONG_AGO`` where nobody knows.
 
-    Where what was evaluated last cannot be read any more, the newest stored value stands for it.
+    Where what was evaluated last cannot be read any more, the newest stored value stands for it. ``bad``: series of
+    which bad values are used too.
     """
     newest = store.newest(series)
     mark_ms = kept.of(newest.series)
@@ -38,8 +42,8 @@ def known(store: TelemetryStore, series: Int64s, kept: Marks, *, now: datetime) 
     is_marked = (mark_ms != marks.NEVER) & (mark_ms <= newest.ts_ms)
     mark_ms = np.where(is_marked, mark_ms, LONG_AGO)
     behind = is_marked & (mark_ms < newest.ts_ms)
-    evaluated = _read_back(store, newest.series[behind], mark_ms[behind])
-    is_used = ~quality.has(newest.flags, quality.UNUSED)
+    evaluated = _read_back(store, newest.series[behind], mark_ms[behind], bad)
+    is_used = bad_values.is_used(newest, bad)
     is_rest = is_used & ~(behind & np.isin(newest.series, evaluated.series))
     held = _held(readings.concatenate([newest.select(is_rest), evaluated]), now)
     order = np.argsort(newest.series, kind="stable")
@@ -47,7 +51,7 @@ def known(store: TelemetryStore, series: Int64s, kept: Marks, *, now: datetime) 
     return held, mark_ms[place]
 
 
-def _read_back(store: TelemetryStore, series: Int64s, mark_ms: Int64s) -> Readings:
+def _read_back(store: TelemetryStore, series: Int64s, mark_ms: Int64s, bad: Collection[int]) -> Readings:
     """Return the readings of series at their marks, those of the latest marks first, as many as can be read soon."""
     found: list[Readings] = []
     order = np.argsort(-mark_ms, kind="stable")
@@ -57,11 +61,11 @@ def _read_back(store: TelemetryStore, series: Int64s, mark_ms: Int64s) -> Readin
         end = int(np.searchsorted(-mark_ms[order], _SPAN_MS - latest_ms, "right"))
         some = order[begin : min(end, begin + _TOGETHER)]
         begin += len(some)
-        found.append(_at(store, series[some], mark_ms[some]))
+        found.append(_at(store, series[some], mark_ms[some], bad))
     return readings.concatenate(found)
 
 
-def _at(store: TelemetryStore, series: Int64s, mark_ms: Int64s) -> Readings:
+def _at(store: TelemetryStore, series: Int64s, mark_ms: Int64s, bad: Collection[int]) -> Readings:
     first_ms, end_ms = int(mark_ms.min()), int(mark_ms.max()) + 1
     try:
         some = store.readings(series.tolist(), first_ms, end_ms, limit=_AT_ONCE)
@@ -70,7 +74,7 @@ def _at(store: TelemetryStore, series: Int64s, mark_ms: Int64s) -> Readings:
         return Readings.empty()
     order = np.argsort(series, kind="stable")
     wanted_ms = mark_ms[order[np.searchsorted(series, some.series, sorter=order)]]
-    return some.select((some.ts_ms == wanted_ms) & ~quality.has(some.flags, quality.UNUSED))
+    return some.select((some.ts_ms == wanted_ms) & bad_values.is_used(some, bad))
 
 
 def _held(found: Readings, now: datetime) -> HeldColumns:

@@ -14,7 +14,7 @@ from ingest.pipeline import Pipeline
 from kernel import clock, db
 from rules import library
 from rules.library import AlarmTypeDraft
-from rules.models import Alarm
+from rules.models import Alarm, AlarmType
 from telemetry.duckdb import DuckDbStore
 from telemetry.models import Series
 from telemetry.readings import Flag, Latest, sent_of
@@ -28,6 +28,16 @@ HOT = {
     "clear": {"type": "automatic"},
     "message": "It is ${temperature} degrees hot",
 }
+ROSE = HOT | {
+    "create": {
+        "major": {
+            "condition": {
+                "type": "compare", "metric": "temperature", "operator": ">=", "limit": 100,
+                "view": {"type": "window", "function": "delta", "seconds": 600},
+            }
+        }
+    }
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -119,6 +129,24 @@ def test_TEL_4_a_value_out_of_the_valid_range_is_used_by_rules_that_ask_for_it(
     path.process(sent("900"))
     assert newest(database, store).flags == Flag.BAD
     assert alarms_of(database) == [(900.0, True)]
+
+
+def test_TEL_4_windows_hold_bad_values_that_rules_ask_for_after_a_restart_as_before(
+    database: sessionmaker[Session], store: DuckDbStore, works: Plant
+) -> None:
+    with db.transaction(database) as session:
+        draft = AlarmTypeDraft("rose", "Rose", asset_type_id=works.type.id)
+        company = session.merge(works.company)
+        library.add(session, draft, ROSE, unit=company, actor="account:1", now=clock.from_ms(NOW_MS))
+    path = started(database, store, works, high=150, uses_bad=True)
+    path.process(sent("900", "940"))
+    assert len(alarms_of(database)) == 1
+    # What the restarted path knows of the window's beginning it has from the store alone.
+    again = started(database, store, works, high=150, uses_bad=True)
+    again.process(sent("1000", at=2))
+    with database() as session:
+        raised = session.scalars(select(Alarm).join(AlarmType).where(AlarmType.key == "rose")).all()
+    assert len(raised) == 1
 
 
 def test_a_bad_value_that_is_the_newest_at_a_start_is_not_held_by_rules(
