@@ -14,7 +14,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import edge, figures, ingest, latency, live, neighbours, replay, rules, scale, startup, store, wear
+from bench import (
+    backtests,
+    edge,
+    figures,
+    ingest,
+    latency,
+    live,
+    neighbours,
+    replay,
+    rules,
+    scale,
+    startup,
+    store,
+    wear,
+)
 
 OUT = Path("var") / "bench.json"
 Figures = dict[str, float]
@@ -81,6 +95,9 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
         "rules": lambda: (
             rules.measure(instances=(100_000, 100_000, 200)[place])
             | replay.measure(samples=replay.YEAR if size != "least" else 20_000)
+        ),
+        "backtests": lambda: backtests.measure(
+            machines=(250, 8, 2)[place], months=(4, 1, 1)[place], samples=backtests.MONTH if size != "least" else 2_000
         ),
         "wear": lambda: wear.measure(lives=(60, 20, 2)[place]),
         "startup": startup.measure,

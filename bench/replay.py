@@ -45,7 +45,7 @@ DEFINITION = conditions.parse(
 
 def measure(*, samples: int = YEAR) -> dict[str, float]:
     """Return figures of one metric with two rules, which is beyond its limits on some hours of most days."""
-    told = {"t": _history(samples)}
+    told = {"t": history_of(samples)}
     instance = Instance(1, DEFINITION, {"t": Watched(1, 3 * INTERVAL_MS)})
     until_ms = int(told["t"].ts_ms[-1])
     started = time.perf_counter()
@@ -64,7 +64,7 @@ def measure(*, samples: int = YEAR) -> dict[str, float]:
 def _months(devices: int, samples: int) -> dict[str, float]:
     """Return how many device-months a second are read from the embedded store and run, as a backtest does it."""
     with tempfile.TemporaryDirectory() as folder, closing(DuckDbStore(Path(folder) / "t.duckdb")) as store:
-        one = _history(samples)
+        one = history_of(samples)
         for number in range(1, devices + 1):
             store.write(Readings.of([number] * samples, one.ts_ms, one.value))
         while store.compact():
@@ -80,7 +80,8 @@ def _months(devices: int, samples: int) -> dict[str, float]:
     return {"backtest_device_months_per_s": months / took_s}
 
 
-def _history(samples: int) -> Samples:
+def history_of(samples: int) -> Samples:
+    """Return a metric that rises and falls by day, drifts by the hour, and is noisy: the same at each call."""
     rng = np.random.default_rng(15)
     at = np.arange(samples)
     daily = 55.0 + 20.0 * np.sin(at * (2 * np.pi * INTERVAL_MS / 86_400_000))
