@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from assets.models import Asset
 from people import scope
+from people.models import Customer
 from people.scope import Viewer
 from rules.models import SEVERITIES, Alarm
 
@@ -59,6 +60,18 @@ def of_customers(session: Session, viewer: Viewer) -> dict[int, Trouble]:
         .group_by(Asset.customer_id)
     )
     return {customer_id: Trouble(SEVERITIES[rank], count) for customer_id, rank, count in rows if customer_id}
+
+
+def customers(session: Session, viewer: Viewer) -> list[tuple[Customer, Trouble]]:
+    """Return the customers with open alarms within sight, the worst first."""
+    trouble = of_customers(session, viewer)
+    rows = session.scalars(
+        select(Customer).where(Customer.id.in_(trouble), Customer.company_id == viewer.company_id)
+    ).all()
+    return sorted(
+        ((row, trouble[row.id]) for row in rows),
+        key=lambda one: (SEVERITIES.index(one[1].severity), -one[1].count, one[0].name, one[0].id),
+    )
 
 
 def troubled(viewer: Viewer, severity: str | None = None) -> Select[Any]:

@@ -11,6 +11,7 @@ NOUNS: tuple[str, ...] = (
     "alarm_figures",
     "alarms_held",
     "alarms_followed",
+    "alarms_above",
     "alarms_acts",
     "alarm_actions",
     "alarm_runs",

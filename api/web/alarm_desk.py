@@ -24,11 +24,9 @@ from kernel.errors import FixwrightError
 from maintenance.orders import dictionary
 from maintenance.orders.models import Order
 from people import scope, views
-from people.models import Customer
 from people.scope import Viewer
 from rules import alarm_desk, bad_actors, rollup
 from rules.models import SEVERITIES, Alarm
-from rules.rollup import Trouble
 
 router = APIRouter()
 Reader = Annotated[Viewer, needs("alarms.read")]
@@ -240,17 +238,7 @@ def on_a_map(request: Request, db: Db, viewer: Reader, asked: Annotated[Asked, Q
         **_head(request, db, viewer, asked),
         placed=sites,
         trouble=rollup.of_sites(db, viewer),
-        customers=_customers(db, viewer),
-    )
-
-
-def _customers(db: Session, viewer: Viewer) -> list[tuple[Customer, Trouble]]:
-    """Return the customers with open alarms within sight, the worst first."""
-    trouble = rollup.of_customers(db, viewer)
-    rows = db.scalars(select(Customer).where(Customer.id.in_(trouble), Customer.company_id == viewer.company_id)).all()
-    return sorted(
-        ((row, trouble[row.id]) for row in rows),
-        key=lambda one: (SEVERITIES.index(one[1].severity), -one[1].count, one[0].name),
+        customers=rollup.customers(db, viewer),
     )
 
 
