@@ -25,7 +25,7 @@ from rules.events import (
 
 TABLE: Final[Subscriptions] = {
     AlarmAnnounced: [
-        Listener(alarm_orders.on_announced, many=alarm_orders.on_many_announced),
+        Listener(alarm_orders.on_announced, many=alarm_orders.on_many_announced, in_turn=True),
         Listener(calling.on_announced, many=calling.on_many_announced),
         Listener(acting.on_announced, concerns=acting.concerns),
     ],
@@ -42,7 +42,7 @@ TABLE: Final[Subscriptions] = {
     AlarmActionDue: [acting.on_due],
     AlarmWebhookDue: [acting.on_webhook_due],
     AlarmOutlasted: [alarm_orders.on_outlasted],
-    OrderOpened: [Listener(assign.on_opened, many=assign.on_many_opened)],
+    OrderOpened: [Listener(assign.on_opened, many=assign.on_many_opened, in_turn=True)],
     OrderNeedsDispatch: [assign.on_needs_dispatch],
     OrderMoved: [
         Listener(endings.on_moved, concerns=endings.concerns),

@@ -131,26 +131,34 @@ class Worker:
 
     def _deliver_all(self, lane: Lane) -> None:
         """Fan out and deliver, in turns, until nothing is due."""
-        deliver = courier.deliver_one if lane.is_outward else courier.deliver_many
         in_a_row = 0
         while not self._stopping.is_set():
-            with db.transaction(self._sessions) as session:
-                taken = events.fan_out(session, self._subscriptions, clock.now())
-            if taken:
-                self._nudge()
-            delivered = None
-            for subscriber in lane.first if in_a_row < FIRST_IN_A_ROW else ():
-                delivered = deliver(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
-                if delivered:
-                    break
-            in_a_row = in_a_row + 1 if delivered else 0
-            if not delivered:
-                delivered = deliver(
-                    self._sessions, self._subscriptions, clock.now(), among=lane.among, besides=lane.besides
-                )
+            taken = 0 if lane.is_outward else self._fan_out()
+            first = self._deliver_first(lane) if in_a_row < FIRST_IN_A_ROW else False
+            delivered = first or self._deliver_rest(lane) or (in_a_row >= FIRST_IN_A_ROW and self._deliver_first(lane))
+            in_a_row = in_a_row + 1 if first else 0
             self._well_at = clock.now()
             if not taken and not delivered:
                 return
+
+    def _fan_out(self) -> int:
+        with db.transaction(self._sessions) as session:
+            taken = events.fan_out(session, self._subscriptions, clock.now())
+        if taken:
+            self._nudge()
+        return taken
+
+    def _deliver_first(self, lane: Lane) -> bool:
+        return any(
+            courier.deliver_many(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
+            for subscriber in lane.first
+        )
+
+    def _deliver_rest(self, lane: Lane) -> bool:
+        now, besides = clock.now(), (*lane.besides, *lane.first)
+        if lane.is_outward:
+            return courier.deliver_one(self._sessions, self._subscriptions, now, among=lane.among) is not None
+        return bool(courier.deliver_many(self._sessions, self._subscriptions, now, among=lane.among, besides=besides))
 
     def _listen_for_ever(self) -> None:
         while not self._stopping.is_set():

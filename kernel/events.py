@@ -37,6 +37,8 @@ class Listener:
     """Does for many events, in their order, exactly what ``one`` would do for each."""
     concerns: Callable[[Session, Sequence[Any]], Sequence[bool]] | None = None
     """Says for which events ``one`` would do anything at all; the others are not delivered to it."""
+    in_turn: bool = False
+    """Two batches of these at once would only wait for each other, so one is delivered at a time."""
 
 
 Subscriptions = Mapping[type[Any], Sequence[Subscriber | Listener]]

@@ -10,13 +10,14 @@ These functions are subscribers of the outbox: each runs in a transaction of its
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
+from kernel import db
 from kernel.db import Json
 from kernel.errors import NotFound
 from maintenance.orders import (
@@ -81,33 +82,48 @@ def on_many_announced(session: Session, happenings: Sequence[AlarmAnnounced], no
     keys = {alarm.id: fault_key(alarm) for alarm in alarms.values()}
     opened = _open_of(session, keys.values())
     plain = _plain(session, [alarm for alarm in alarms.values() if keys[alarm.id] not in opened], now)
-    together: dict[str, _Asked] = {}
-    joins: list[Join] = []
     dropped: list[int] = []
+    bite = _Bite(opened)
     for event in happenings:
-        key = keys.get(event.alarm_id)
-        if event.alarm_id in plain and event.why in _NEWS and key not in together:
-            asked = plain[event.alarm_id]
+        alarm = alarms.get(event.alarm_id)
+        if alarm is not None and event.why in _NEWS and bite.knows(keys[alarm.id]):
+            bite.joining.append(alarm)
+        elif alarm is not None and event.why in _NEWS and alarm.id in plain:
+            asked = plain[alarm.id]
             if asked is None:
-                dropped.append(event.alarm_id)
+                dropped.append(alarm.id)
             else:
-                together[asked.key] = asked
-            continue
-        order = opened.get(key or "")
-        if order is not None and event.why in _NEWS and order.finished_at is None:
-            joins.append(Join(order, alarms[event.alarm_id], 1))
-            continue
-        _open_all(session, list(together.values()), now)
-        joining.count(session, joins, now)
-        joins.clear()
-        on_announced(session, event, now)
-        # These faults have a story now, also for what follows of them.
-        plain = {alarm_id: asked for alarm_id, asked in plain.items() if keys[alarm_id] not in {key, *together}}
-        opened.pop(key or "", None)
-        together.clear()
-    _open_all(session, list(together.values()), now)
-    joining.count(session, joins, now)
+                bite.asking[asked.key] = asked
+        else:
+            bite.carry_out(session, now)
+            on_announced(session, event, now)
+            # This fault has a story now, also for what follows of it.
+            key = keys.get(event.alarm_id)
+            plain = {alarm_id: asked for alarm_id, asked in plain.items() if keys[alarm_id] != key}
+            opened.pop(key or "", None)
+    bite.carry_out(session, now)
     waiting.end_all(session, dropped, "dropped", now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bite:
+    """What is to be done together: faults that get an order, and alarms that join what their fault has by then."""
+
+    opened: dict[str, Order]
+    asking: dict[str, "_Asked"] = field(default_factory=dict)
+    joining: list[Alarm] = field(default_factory=list)
+
+    def knows(self, key: str) -> bool:
+        """Return whether a fault has an order that nobody finished, or is about to get one."""
+        return key in self.asking or (key in self.opened and self.opened[key].finished_at is None)
+
+    def carry_out(self, session: Session, now: datetime) -> None:
+        """Open and join; nothing is left to be done then."""
+        orders = _open_all(session, list(self.asking.values()), now)
+        self.opened.update(zip(self.asking, orders, strict=True))
+        joining.count(session, [Join(self.opened[fault_key(alarm)], alarm, 1) for alarm in self.joining], now)
+        self.asking.clear()
+        self.joining.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +245,7 @@ def on_many_cleared(session: Session, happenings: Sequence[AlarmCleared], now: d
             recovery.watch(session, order, alarm.cleared_at or now)
         lines.append(timeline.Line(order, "alarm", detail={"alarm_id": alarm.id, "what": "cleared"}))
         told.append(order)
+    db.write_together(session, told)
     session.flush()
     timeline.write_all(session, lines, actor="system", now=now)
     desk.tell_all_joined(session, told, "system", now)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from kernel import audit, events
+from kernel import audit, db, events
 from kernel.db import Json
 from kernel.errors import Conflict, Invalid, NotFound, Stale
 from maintenance.orders import authority, faults, lifecycle, timeline
@@ -227,7 +227,7 @@ def give_all(session: Session, gifts: Sequence[Gift], verb: str, *, actor: str, 
         walks.append(_Walk(order, path, gift.reason, detail))
     _end_assignments(session, [(gift.order.id, gift.reason) for gift in gifts], now, "moved_on")
     for gift in gifts:
-        gift.order.assignee = gift.account
+        gift.order.assignee, gift.order.assignee_id = gift.account, gift.account.id
         gift.order.in_pool, gift.order.pool_until = False, None
         gift.account.last_assigned_at = now
         row = Assignment(
@@ -279,6 +279,8 @@ def _walk_all(session: Session, walks: Sequence[_Walk], *, actor: str, now: date
         after: Json = {"phase": order.phase, "words": walk.text}
         acts.append(_act(order, verb, actor, before={"phase": before}, after=after))
         moved.append(_emission(order, OrderMoved(order.id, verb, before, order.phase), actor))
+    if len(walks) > 1:
+        db.write_together(session, [walk.order for walk in walks])
     session.flush()
     timeline.write_all(session, lines, actor=actor, now=now)
     audit.record_all(session, acts, at=now)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from kernel import audit, events
+from kernel import audit, db, events
 from kernel.db import Json
 from maintenance.orders import desk, timeline, urgency
 from maintenance.orders.events import OrderPriorityRaised
@@ -50,6 +50,7 @@ def count(session: Session, joins: Sequence[Join], now: datetime) -> None:
             again: Json = {"what": "again", "alarm_id": alarm.id, "times": join.times}
             last[order.id] = timeline.line(timeline.Line(order, "alarm", detail=again), actor="system", now=now)
             session.add(last[order.id])
+    db.write_together(session, [order for order, _ in joined])
     session.flush()
     desk.tell_counted(session, joined, "system", now)
 
