@@ -5,6 +5,7 @@ nothing. A notification of the outbox wakes it; it also looks by itself every se
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,6 +48,32 @@ class Lane:
     first: Sequence[str] = ()
     is_outward: bool = False
     """What was told to strangers cannot be rolled back, so each of these commits for itself."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a thread puts off what can wait, for the sake of what goes first."""
+
+    in_a_row: int = 0
+    since: float | None = None
+
+    @property
+    def first_goes_on(self) -> bool:
+        """Whether what goes first is still to be looked for before the rest."""
+        return self.in_a_row < FIRST_IN_A_ROW
+
+    def holds_back(self, at: float) -> bool:
+        """Return whether a thread keeps out of the way of another that carries what goes first: a second at a time.
+
+        Beside it, it would not bring an order sooner but later: both want the same locks, processors and interpreter.
+        """
+        self.since = at if self.since is None else self.since
+        return at - self.since < LOOK_EVERY_S
+
+    def saw(self, *, first: bool) -> None:
+        """Note what was looked for last: something of what goes first was delivered, or the rest had its turn."""
+        self.in_a_row = self.in_a_row + 1 if first else 0
+        self.since = None
 
 
 class Worker:
@@ -117,28 +144,32 @@ class Worker:
             log.of(__name__).warning("tick failed", tick=tick.name, error=repr(error))
 
     def _deliver_for_ever(self, lane: Lane) -> None:
-        seen = -1
+        seen, patience = -1, Patience()
         while not self._stopping.is_set():
             with self._wake:
                 if self._round == seen:
                     self._wake.wait(timeout=LOOK_EVERY_S)
                 seen = self._round
             try:
-                self._deliver_all(lane)
+                self._deliver_all(lane, patience)
             except SQLAlchemyError as error:
                 log.of(__name__).warning("deliveries pause: the database does not answer", error=type(error).__name__)
                 self._stopping.wait(PAUSE_S)
 
-    def _deliver_all(self, lane: Lane) -> None:
-        """Fan out and deliver, in turns, until nothing is due."""
-        in_a_row = 0
+    def _deliver_all(self, lane: Lane, patience: Patience) -> None:
+        """Fan out and deliver, in turns, until nothing is due or somebody else carries what goes first."""
         while not self._stopping.is_set():
             taken = 0 if lane.is_outward else self._fan_out()
-            first = self._deliver_first(lane) if in_a_row < FIRST_IN_A_ROW else False
-            delivered = first or self._deliver_rest(lane) or (in_a_row >= FIRST_IN_A_ROW and self._deliver_first(lane))
-            in_a_row = in_a_row + 1 if first else 0
+            first = None
+            delivered: object = None
+            if patience.first_goes_on:
+                first = self._deliver_first(lane)
+                if first is None and patience.holds_back(time.monotonic()):
+                    return
+            delivered = first or self._deliver_rest(lane)
+            patience.saw(first=bool(first))
             self._well_at = clock.now()
-            if not taken and not delivered:
+            if not taken and not delivered and first is not None:
                 return
 
     def _fan_out(self) -> int:
@@ -148,11 +179,13 @@ class Worker:
             self._nudge()
         return taken
 
-    def _deliver_first(self, lane: Lane) -> bool:
-        return any(
-            courier.deliver_many(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
-            for subscriber in lane.first
-        )
+    def _deliver_first(self, lane: Lane) -> bool | None:
+        """Return whether any of what goes first was delivered; None where somebody else is about it."""
+        for subscriber in lane.first:
+            outcomes = courier.deliver_many(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
+            if outcomes is None or outcomes:
+                return None if outcomes is None else True
+        return False
 
     def _deliver_rest(self, lane: Lane) -> bool:
         now, besides = clock.now(), (*lane.besides, *lane.first)

@@ -24,7 +24,7 @@ from sqlalchemy import BigInteger, ColumnElement, RowMapping, any_, event, inser
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, SessionTransaction
 
-from kernel import log
+from kernel import db, log
 from kernel.db import Json
 from kernel.i18n import noop
 from kernel.models import AuditEntry, AuditHead
@@ -67,21 +67,24 @@ def record_all(session: Session, acts: Sequence[Act], *, at: datetime) -> None:
     """Write what happened at one instant in one statement, in its order."""
     if not acts:
         return
-    written = session.scalars(
-        insert(AuditEntry).returning(AuditEntry.id),
-        [
-            {
-                "action": act.action,
-                "subject": act.subject,
-                "actor": act.actor,
-                "at": at,
-                "before": msgspec.to_builtins(act.before),
-                "after": msgspec.to_builtins(act.after),
-                "company_id": act.company_id,
-            }
-            for act in acts
-        ],
-    )
+    rows = [
+        {
+            "action": act.action,
+            "subject": act.subject,
+            "actor": act.actor,
+            "at": at,
+            "before": msgspec.to_builtins(act.before),
+            "after": msgspec.to_builtins(act.after),
+            "company_id": act.company_id,
+        }
+        for act in acts
+    ]
+    written: Sequence[int]
+    if len(rows) == 1:
+        written = session.scalars(insert(AuditEntry).returning(AuditEntry.id), rows).all()
+    else:
+        written = db.draw_ids(session, AuditEntry, len(rows))
+        session.execute(insert(AuditEntry), [row | {"id": one} for row, one in zip(rows, written, strict=True)])
     session.info.setdefault("unsealed", []).extend(written)
 
 

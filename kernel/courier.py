@@ -33,7 +33,7 @@ FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)
 MOST_AT_ONCE = 128
 """So many deliveries commit together at most."""
-BITE = 64
+BITE = 128
 """So many events somebody who takes many at once gets at once."""
 LONGEST_S = 0.1
 """After so long none more is begun before the commit: others wait for what these have locked."""
@@ -88,8 +88,10 @@ def deliver_many(
     *,
     among: Collection[str] | None = None,
     besides: Collection[str] = (),
-) -> list[Outcome]:
+) -> list[Outcome] | None:
     """Deliver the oldest waiting event, and with it what else waits for its subscriber; return what became of them.
+
+    Where one subscriber is asked for and somebody else delivers to it in its turn, nothing is done: None.
 
     All of it commits together, in the order of waiting, each from a savepoint of its own. Nothing more is begun when
     time is up, or where a lock is to be waited for while others may wait for ours: the next call begins there.
@@ -97,7 +99,7 @@ def deliver_many(
     with factory() as session:
         claimed = _claim_alike(session, subscriptions, now, among, besides)
         if not claimed:
-            return []
+            return claimed
         if len(claimed) == 1:
             return [_alone(session, factory, subscriptions, claimed[0], now)]
         try:
@@ -132,13 +134,13 @@ def _claim_alike(
     now: datetime,
     among: Collection[str] | None,
     besides: Collection[str],
-) -> list[_Claimed]:
+) -> list[_Claimed] | None:
     """Claim the oldest delivery that nobody has, and the next of the same subscriber; it must be that one's turn."""
     in_turn = {name for name, listener in listeners(subscriptions).items() if listener.in_turn}
     if among is not None and len(among) == 1:
         [subscriber] = among
         if subscriber in in_turn and not _take_turn(session, subscriber):
-            return []
+            return None
         return _claim_of(session, subscriber, now, among, besides)
     while first := _claim(session, _oldest(now, among, besides).limit(1)):
         subscriber = first[0].subscriber

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
-from kernel import events, i18n
+from kernel import db, events, i18n
 from kernel.db import Json
 from kernel.errors import Invalid, Stale
 from maintenance.dispatch import crowd, pool, scoring
@@ -273,7 +273,7 @@ def _carry_out(session: Session, verdicts: Sequence[_Verdict], now: datetime) ->
     decided = {
         one.order.id: _decision(one, mode="automatic", by="system", reason=_why(one), now=now) for one in verdicts
     }
-    session.add_all(decided.values())
+    db.add_many(session, list(decided.values()))
     session.flush()
     chosen = {one.order.id: one.chosen.person.id for one in verdicts if one.chosen is not None}
     accounts = {one.id: one for one in session.scalars(select(Account).where(Account.id.in_(set(chosen.values()))))}

@@ -226,6 +226,7 @@ def give_all(session: Session, gifts: Sequence[Gift], verb: str, *, actor: str, 
         detail: Json = {"account_id": account.id, "name": account.name, "decision_id": gift.decision_id}
         walks.append(_Walk(order, path, gift.reason, detail))
     _end_assignments(session, [(gift.order.id, gift.reason) for gift in gifts], now, "moved_on")
+    rows = []
     for gift in gifts:
         gift.order.assignee, gift.order.assignee_id = gift.account, gift.account.id
         gift.order.in_pool, gift.order.pool_until = False, None
@@ -233,7 +234,8 @@ def give_all(session: Session, gifts: Sequence[Gift], verb: str, *, actor: str, 
         row = Assignment(
             order_id=gift.order.id, account_id=gift.account.id, at=now, by=actor, decision_id=gift.decision_id
         )
-        session.add(row)
+        rows.append(row)
+    db.add_many(session, rows)
     _walk_all(session, walks, actor=actor, now=now)
     given = [_emission(gift.order, OrderAssigned(gift.order.id, gift.account.id), actor) for gift in gifts]
     events.emit_all(session, given, at=now)

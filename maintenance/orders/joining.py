@@ -31,7 +31,7 @@ def count(session: Session, joins: Sequence[Join], now: datetime) -> None:
     if not joins:
         return
     last = timeline.last_of(session, {join.order.id for join in joins})
-    joined = []
+    joined, new = [], []
     for join in joins:
         order, alarm = join.order, join.alarm
         # What is told of an alarm that is over may come after the next one was announced: the newer one counts.
@@ -49,7 +49,8 @@ def count(session: Session, joins: Sequence[Join], now: datetime) -> None:
         else:
             again: Json = {"what": "again", "alarm_id": alarm.id, "times": join.times}
             last[order.id] = timeline.line(timeline.Line(order, "alarm", detail=again), actor="system", now=now)
-            session.add(last[order.id])
+            new.append(last[order.id])
+    db.add_many(session, new)
     db.write_together(session, [order for order, _ in joined])
     session.flush()
     desk.tell_counted(session, joined, "system", now)

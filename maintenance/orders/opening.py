@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from assets.models import Asset, AssetType
-from kernel import audit, events, numbering
+from kernel import audit, db, events, numbering
 from kernel.db import Json
 from kernel.errors import Invalid
 from maintenance.orders import kinds, timeline, urgency
@@ -106,7 +106,7 @@ def open_all(
         )
         for draft, number in zip(drafts, numbers, strict=True)
     ]
-    session.add_all(orders)
+    db.add_many(session, orders)
     session.flush()
     said: Json = {"verb": "open", "after": "new"}
     lines = [timeline.Line(order, "move", detail=said, is_public=True) for order in orders]

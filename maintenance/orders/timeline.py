@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
-from kernel import audit, events
+from kernel import audit, db, events
 from kernel.db import Json
 from kernel.errors import Invalid
 from kernel.models import File
@@ -55,7 +55,7 @@ def write_all(session: Session, lines: Sequence[Line], *, actor: str, now: datet
     """Add lines that somebody writes at one instant to their timelines, in their order."""
     name = name_of(session, actor)
     rows = [line(one, actor=actor, now=now, name=name) for one in lines]
-    session.add_all(rows)
+    db.add_many(session, rows)
     session.flush()
     return rows
 
