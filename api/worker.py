@@ -182,9 +182,11 @@ class Worker:
     def _deliver_first(self, lane: Lane) -> bool | None:
         """Return whether any of what goes first was delivered; None where somebody else is about it."""
         for subscriber in lane.first:
-            outcomes = courier.deliver_many(self._sessions, self._subscriptions, clock.now(), among=[subscriber])
-            if outcomes is None or outcomes:
-                return None if outcomes is None else True
+            outcomes = courier.deliver_to(self._sessions, self._subscriptions, clock.now(), subscriber)
+            if outcomes is None:
+                return None
+            if outcomes:
+                return True
         return False
 
     def _deliver_rest(self, lane: Lane) -> bool:

@@ -88,29 +88,48 @@ def deliver_many(
     *,
     among: Collection[str] | None = None,
     besides: Collection[str] = (),
-) -> list[Outcome] | None:
+) -> list[Outcome]:
     """Deliver the oldest waiting event, and with it what else waits for its subscriber; return what became of them.
-
-    Where one subscriber is asked for and somebody else delivers to it in its turn, nothing is done: None.
 
     All of it commits together, in the order of waiting, each from a savepoint of its own. Nothing more is begun when
     time is up, or where a lock is to be waited for while others may wait for ours: the next call begins there.
     """
     with factory() as session:
         claimed = _claim_alike(session, subscriptions, now, among, besides)
-        if not claimed:
-            return claimed
-        if len(claimed) == 1:
-            return [_alone(session, factory, subscriptions, claimed[0], now)]
-        try:
-            outcomes = _together(session, subscriptions, claimed, now)
-            session.commit()
-        except Exception as error:  # noqa: BLE001 - the edge of a delivery: one of them may be to blame, each is tried
-            session.rollback()
-            log.of(__name__).warning("deliveries are made one at a time", count=len(claimed), error=_said(error))
-        else:
-            _log_failures(outcomes)
-            return outcomes
+        return _deliver_claimed(session, factory, subscriptions, claimed, now)
+
+
+def deliver_to(
+    factory: sessionmaker[Session], subscriptions: Subscriptions, now: datetime, subscriber: str
+) -> list[Outcome] | None:
+    """Deliver what waits for one subscriber as ``deliver_many`` does; return None where somebody else has its turn."""
+    with factory() as session:
+        if not _has_turn(session, subscriptions, subscriber):
+            return None
+        claimed = _claim_of(session, subscriber, now, [subscriber], ())
+        return _deliver_claimed(session, factory, subscriptions, claimed, now)
+
+
+def _deliver_claimed(
+    session: Session,
+    factory: sessionmaker[Session],
+    subscriptions: Subscriptions,
+    claimed: Sequence[_Claimed],
+    now: datetime,
+) -> list[Outcome]:
+    if not claimed:
+        return []
+    if len(claimed) == 1:
+        return [_alone(session, factory, subscriptions, claimed[0], now)]
+    try:
+        outcomes = _together(session, subscriptions, claimed, now)
+        session.commit()
+    except Exception as error:  # noqa: BLE001 - the edge of a delivery: one of them may be to blame, each is tried
+        session.rollback()
+        log.of(__name__).warning("deliveries are made one at a time", count=len(claimed), error=_said(error))
+    else:
+        _log_failures(outcomes)
+        return outcomes
     return _one_at_a_time(factory, subscriptions, [one.id for one in claimed], now)
 
 
@@ -134,17 +153,11 @@ def _claim_alike(
     now: datetime,
     among: Collection[str] | None,
     besides: Collection[str],
-) -> list[_Claimed] | None:
+) -> list[_Claimed]:
     """Claim the oldest delivery that nobody has, and the next of the same subscriber; it must be that one's turn."""
-    in_turn = {name for name, listener in listeners(subscriptions).items() if listener.in_turn}
-    if among is not None and len(among) == 1:
-        [subscriber] = among
-        if subscriber in in_turn and not _take_turn(session, subscriber):
-            return None
-        return _claim_of(session, subscriber, now, among, besides)
     while first := _claim(session, _oldest(now, among, besides).limit(1)):
         subscriber = first[0].subscriber
-        if subscriber not in in_turn or _take_turn(session, subscriber):
+        if _has_turn(session, subscriptions, subscriber):
             return _claim_of(session, subscriber, now, among, besides)
         # Whoever has the turn is to find this one, so it is let go before the next is looked for.
         session.rollback()
@@ -163,8 +176,11 @@ def _claim_of(
     return _claim(session, alike.limit(MOST_AT_ONCE))
 
 
-def _take_turn(session: Session, subscriber: str) -> bool:
-    """Take the turn to deliver to a subscriber until the transaction ends; return False where somebody else has it."""
+def _has_turn(session: Session, subscriptions: Subscriptions, subscriber: str) -> bool:
+    """Return whether to deliver to a subscriber now; to some, nobody else does until the transaction ends."""
+    listener = listeners(subscriptions).get(subscriber)
+    if listener is None or not listener.in_turn:
+        return True
     turn = func.pg_try_advisory_xact_lock(func.hashtextextended(f"turn of {subscriber}", 0))
     return bool(session.scalar(select(turn)))
 

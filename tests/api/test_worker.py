@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.worker import Tick, Worker
-from kernel import clock, db, events
+from api.worker import FIRST_IN_A_ROW, LOOK_EVERY_S, Patience, Tick, Worker
+from kernel import clock, courier, db, events
 from tests.waiting import until
 
 AN_HOUR_S = 3600
+LONGEST_S = 2.0
 
 
 def test_a_tick_with_much_to_do_runs_again_at_once_in_transactions_of_its_own(
@@ -41,6 +44,20 @@ def test_a_tick_with_much_to_do_runs_again_at_once_in_transactions_of_its_own(
     assert [len(one) for one in seen.values()] == [1, 3, 2]
 
 
+@given(st.lists(st.tuples(st.sampled_from(("first", "rest", "busy")), st.floats(0.01, LONGEST_S)), max_size=300))
+def test_however_much_goes_first_the_rest_is_never_put_off_for_long(found: list[tuple[str, float]]) -> None:
+    patience, at, in_a_row, since = Patience(), 0.0, 0, 0.0
+    for what, took in found:
+        at += took
+        if patience.first_goes_on and what == "busy" and patience.holds_back(at):
+            assert at - since < LOOK_EVERY_S + LONGEST_S, "who keeps out of the way looks again"
+            continue
+        is_first = patience.first_goes_on and what == "first"
+        patience.saw(first=is_first)
+        in_a_row, since = in_a_row + 1 if is_first else 0, at
+        assert in_a_row <= FIRST_IN_A_ROW
+
+
 @dataclass(frozen=True)
 class SomethingHappened:
     """What the subscribers below hear of."""
@@ -68,3 +85,30 @@ def test_what_goes_first_is_delivered_first_and_what_is_oldest_in_its_turn_howev
     finally:
         worker.stop()
     assert heard[0] == "urgent"
+
+
+def test_while_another_carries_what_goes_first_the_rest_has_its_turn_all_the_same(
+    database: sessionmaker[Session], database_url: str
+) -> None:
+    heard: list[str] = []
+
+    def patient(_session: Session, _event: SomethingHappened, _now: datetime) -> None:
+        heard.append("patient")
+
+    def urgent(_session: Session, _event: SomethingHappened, _now: datetime) -> None:
+        heard.append("urgent")
+
+    table: events.Subscriptions = {SomethingHappened: [events.Listener(urgent, in_turn=True), patient]}
+    name = events.name_of(urgent)
+    with db.transaction(database) as session:
+        events.emit(session, SomethingHappened(), subject="test:1", at=clock.now(), actor="test")
+    with database() as other:
+        assert courier._has_turn(other, table, name)
+        worker = Worker(database, database_url, table, (), first=[name])
+        worker.start()
+        try:
+            until(lambda: heard == ["patient"], what="the rest has its turn")
+            other.rollback()
+            until(lambda: heard == ["patient", "urgent"], what="what goes first comes as soon as it can")
+        finally:
+            worker.stop()

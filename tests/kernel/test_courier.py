@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy import event as hooks
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import audit, courier, db, events, numbering
@@ -239,6 +240,46 @@ def test_who_takes_many_waits_for_nobody_with_the_locks_of_others_either(
         person.rollback()
     assert len(courier.deliver_many(database, table, NOW)) == 4
     assert {(row.state, row.attempts) for row in deliveries(database)} == {("done", 0)}
+
+
+def test_one_batch_at_a_time_of_what_goes_in_turn_and_what_does_not_goes_on_meanwhile(database: Database) -> None:
+    table: events.Subscriptions = {Happened: [events.Listener(count, in_turn=True), note]}
+    slow, quick = events.name_of(count), events.name_of(note)
+    emit(database, *(Happened(n) for n in range(4)))
+    fan_out(database, table)
+    with database() as other:
+        assert courier._has_turn(other, table, slow)
+        assert courier.deliver_to(database, table, NOW, slow) is None
+        assert {one.subscriber for one in courier.deliver_many(database, table, NOW)} == {quick}
+        assert courier.deliver_many(database, table, NOW) == [], "it is somebody else's turn"
+        assert effects(database) == {}
+        other.rollback()
+    outcomes = courier.deliver_to(database, table, NOW, slow)
+    assert outcomes is not None
+    assert numbers(outcomes) == sorted(numbers(outcomes))
+    assert effects(database) == {f"effect of {n}": 1 for n in range(4)}
+    assert courier.deliver_to(database, table, NOW, slow) == []
+
+
+def test_what_is_claimed_is_found_by_identity_however_little_the_planner_knows_of_it(database: Database) -> None:
+    table: events.Subscriptions = {Happened: [count]}
+    emit(database, *(Happened(n) for n in range(40)))
+    fan_out(database, table)
+    asked: list[str] = []
+
+    def note_plan(connection: Connection, _cursor: object, statement: str, parameters: object, *_more: object) -> None:
+        if "LIMIT" in statement and not statement.startswith("EXPLAIN"):
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
+            asked.append("\n".join(row[0] for row in rows))
+
+    engine = database.kw["bind"]
+    hooks.listen(engine, "before_cursor_execute", note_plan)
+    try:
+        courier.deliver_to(database, table, NOW, events.name_of(count))
+    finally:
+        hooks.remove(engine, "before_cursor_execute", note_plan)
+    assert asked
+    assert all("InitPlan" in plan and "Semi Join" not in plan for plan in asked), "what is near is looked for once"
 
 
 def test_whom_an_event_does_not_concern_gets_no_delivery_and_in_doubt_everybody_does(database: Database) -> None:

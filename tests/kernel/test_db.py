@@ -1,14 +1,19 @@
 """The database: durable or refused, always in UTC, and silent about what was being stored when it fails."""
 
+from collections.abc import Iterator
 from typing import Self
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy import event as hooks
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import db, numbering
 from kernel.errors import Misconfigured
+from maintenance.orders import opening
+from tests import factories
+from tests.maintenance import orders_world as world
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "mysql://x", "postgresql+asyncpg://x/y", ""])
@@ -68,3 +73,46 @@ def test_a_transaction_is_all_or_nothing(database: sessionmaker[Session]) -> Non
         fail()
     with db.transaction(database) as session:
         assert numbering.draw(session, "orders") == 2, "a number that was not used is drawn again: no gap"
+
+
+def test_many_rows_are_written_by_one_statement_a_table_and_have_their_identities_in_their_order(
+    session: Session, statements: list[str]
+) -> None:
+    made = world.build(session)
+    alarms = [factories.alarm(session, made.asset, type_key=f"E{n}") for n in range(5)]
+    drafts = [opening.about(made.asset, origin="alarm", title=f"Fault {n}", alarm_id=alarms[n].id) for n in range(5)]
+    orders = opening.open_all(session, drafts, actor="system", now=factories.NOW)
+    assert [order.title for order in sorted(orders, key=lambda order: order.id)] == [f"Fault {n}" for n in range(5)]
+
+    for number, order in enumerate(orders):
+        order.occurrences, order.resolution = 10 + number, f"Mended {number}"
+    orders[4].recovered_at = factories.NOW
+    versions = [order.version for order in orders]
+    statements.clear()
+    db.write_together(session, [*orders, orders[0]])
+    session.flush()
+    assert len([one for one in statements if one.startswith("UPDATE work_order")]) == 2, "what changed alike together"
+    assert [order.version for order in orders] == [version + 1 for version in versions]
+
+    session.expire_all()
+    assert [(order.occurrences, order.resolution, order.version) for order in orders] == [
+        (10 + number, f"Mended {number}", version + 1) for number, version in enumerate(versions)
+    ]
+    assert orders[4].recovered_at == factories.NOW
+    statements.clear()
+    db.write_together(session, orders)
+    assert not [one for one in statements if one.startswith("UPDATE")], "nothing has changed"
+
+
+@pytest.fixture
+def statements(session: Session) -> Iterator[list[str]]:
+    """Return what is asked of the database, as it is asked."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        asked.append(statement)
+
+    engine = session.get_bind()
+    hooks.listen(engine, "before_cursor_execute", note)
+    yield asked
+    hooks.remove(engine, "before_cursor_execute", note)

@@ -141,10 +141,13 @@ def test_as_many_new_faults_cost_as_many_statements_as_a_few(session: Session) -
     def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
         asked.append(statement)
 
-    def statements(amount: int) -> int:
+    def statements(amount: int, *, times: int = 1) -> int:
+        assets = [factories.asset(session, made.company, "mill") for _ in range(amount)]
+        # Each after the first joins the order that the first is about to get.
         alarms = [
-            factories.alarm(session, factories.asset(session, made.company, "mill"), detected_at=NOW)
-            for _ in range(amount)
+            factories.alarm(session, asset, type_key="leak", detected_at=NOW, is_active=False)
+            for _ in range(times)
+            for asset in assets
         ]
         told = [AlarmAnnounced(alarm.id, "raised") for alarm in alarms]
         session.flush()
@@ -157,5 +160,7 @@ def test_as_many_new_faults_cost_as_many_statements_as_a_few(session: Session) -
     statements(1)
     few = statements(2)
     assert statements(20) <= few + 2
+    again = statements(2, times=2)
+    assert statements(20, times=2) <= again + 2
     hooks.remove(session.get_bind(), "before_cursor_execute", note)
-    assert len(session.scalars(select(Order)).all()) == 23
+    assert len(session.scalars(select(Order)).all()) == 45
