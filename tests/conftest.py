@@ -15,6 +15,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
+from xdist.remote import Producer
 
 from api.web import assets
 from kernel import db, ids, postgres
@@ -28,9 +29,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> Shares | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shares | None:
     """Share the tests out as ``tests.sharing`` says where ``make test`` asks for whole files."""
-    return Shares(config) if config.getoption("dist") == "loadfile" else None
+    return Shares(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
