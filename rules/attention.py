@@ -182,6 +182,6 @@ def _done(
         session, f"alarm.{kind}", subject=f"alarm:{alarm.id}", actor=by, at=now,
         after={**told, **({"reason": words} if words else {})}, company_id=alarm.company_id,
     )  # fmt: skip
-    concerned = {alarm.id, *(holds.standing_alarms(session, [hold]) if hold else ())}
+    concerned = {alarm.id, *(holds.concerned_alarms(session, [hold]) if hold else ())}
     alarms.settle(session, sorted(concerned), now=now)
     session.refresh(alarm)

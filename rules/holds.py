@@ -127,8 +127,8 @@ def begin_planned(session: Session, hold: AlarmHold, *, now: datetime) -> None:
     _told(session, hold, AlarmHoldBegan(hold.id, hold.kind), "alarm_hold.begin", by="system", now=now)
 
 
-def standing_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
-    """Return the alarms that some holds concern: on the desk, or over and still marked as shelved."""
+def concerned_alarms(session: Session, holds: Sequence[AlarmHold]) -> list[int]:
+    """Return the alarms whose marks change with some holds: on the desk, or over and still marked as shelved."""
     faults = [(Alarm.subject == one.subject) & (Alarm.type_key == one.type_key) for one in holds if one.subject]
     things = [one.asset_id for one in holds if one.asset_id is not None]
     parts = [

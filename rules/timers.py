@@ -42,7 +42,7 @@ def run_holds(session: Session, now: datetime) -> int:
             subject = f"alarm_hold:{hold.id}"
             events.emit(session, AlarmHoldDue(hold.id), subject=subject, at=now, actor="system", unit_id=hold.unit_id)
     session.flush()
-    alarms.settle(session, holds.standing_alarms(session, due), now=now)
+    alarms.settle(session, holds.concerned_alarms(session, due), now=now)
     return len(due)
 
 

@@ -129,7 +129,7 @@ def begin(db: Session, viewer: Viewer, wanted: HoldIn) -> AlarmHold:
         db, asset, wanted.kind, reason=wanted.reason, by=viewer.actor, began_at=wanted.began_at, until=wanted.until,
         review_at=wanted.review_at, cause=cause, now=now,
     )  # fmt: skip
-    alarms.settle(db, holds.standing_alarms(db, [hold]), now=now)
+    alarms.settle(db, holds.concerned_alarms(db, [hold]), now=now)
     return hold
 
 
@@ -140,5 +140,5 @@ def end(db: Session, viewer: Viewer, hold_id: int) -> AlarmHold:
     db.refresh(found, with_for_update={"of": AlarmHold})
     now = clock.now()
     holds.end(db, found, by=viewer.actor, now=now)
-    alarms.settle(db, holds.standing_alarms(db, [found]), now=now)
+    alarms.settle(db, holds.concerned_alarms(db, [found]), now=now)
     return found

@@ -38,7 +38,7 @@ def on_moved(session: Session, event: OrderMoved, now: datetime) -> None:
             hold(session, order, whys[0], by="system", now=now)
     elif event.after in _OVER:
         ended = holds.end_work(session, f"order:{event.order_id}", by="system", now=now)
-        alarms.settle(session, holds.standing_alarms(session, ended), now=now)
+        alarms.settle(session, holds.concerned_alarms(session, ended), now=now)
 
 
 def concerns(_session: Session, happenings: Sequence[OrderMoved]) -> list[bool]:
@@ -62,4 +62,4 @@ def hold(session: Session, order: Order, why: str, *, by: str, now: datetime) ->
         raise Invalid("This order concerns no asset.", field="order")
     until = max(order.due_at or now, now + holds.WORK_EXPIRES)
     holds.for_work(session, asset, f"order:{order.id}", reason=WHYS[why], by=by, until=until, now=now)
-    alarms.settle(session, holds.standing_alarms(session, holds.of_work(session, f"order:{order.id}")), now=now)
+    alarms.settle(session, holds.concerned_alarms(session, holds.of_work(session, f"order:{order.id}")), now=now)

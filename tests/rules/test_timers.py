@@ -378,10 +378,10 @@ def _step(session: Session, works: Plant, alarm: Alarm | None, step: str, now: d
             session, works.assets[0], "suppressed", cause="window", reason="Test", by="account:1",
             until=now + 5 * MINUTE, now=now,
         )  # fmt: skip
-        alarms.settle(session, holds.standing_alarms(session, [held]), now=now)
+        alarms.settle(session, holds.concerned_alarms(session, [held]), now=now)
     elif step == "end_window" and window is not None:
         holds.end(session, window, by="account:1", now=now)
-        alarms.settle(session, holds.standing_alarms(session, [window]), now=now)
+        alarms.settle(session, holds.concerned_alarms(session, [window]), now=now)
     elif step in {"restart", "wait"}:
         session.expire_all()
         later = now + (10 * MINUTE if step == "wait" else timedelta())
