@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from kernel import clock
 from kernel.errors import Conflict, NotFound
-from rules import alarms, bad_values, late, passed, recall, resuming, roster, sightings, standing, stored_states
+from rules import alarms, bad_values, ended, late, passed, recall, resuming, roster, sightings, standing, stored_states
 from rules.engine import Engine
 from rules.episodes import Sighting
 from rules.marks import Marks
-from rules.models import Alarm
 from rules.outcome import Insight, Outcome, State, Transition
 from rules.passed import Passed, Watchers
 from rules.roster import Roster
+from rules.shares import Share
 from rules.standing import Standing
 from telemetry.readings import Float64s, Int64s, Mask, Texts
 from telemetry.store import TelemetryStore
@@ -57,10 +56,9 @@ class Evaluator:
         self._edited: set[int] = set()
         self._bad: frozenset[int] = frozenset()
         """Series of which rules use bad values too."""
-        self._mine: set[int] | None = None
+        self._share = Share()
         self.abroad: Evaluator | None = None
         """Where assets are shared: the rules that look at other assets, which are evaluated out of the ledger."""
-        self._leans: bool | None = None
         self._watchers: Watchers | None = None
 
     def __len__(self) -> int:
@@ -102,8 +100,8 @@ class Evaluator:
         self.listen_since(now)
         if self.abroad is not None:
             self.abroad.resume(session, store, now=now)
-        if self._mine is not None:
-            self._install(session, store, [*map(self._standing.__getitem__, self._of(self._mine))], now)
+        if self._share.assets is not None:
+            self._install(session, store, self._on(self._share.assets), now)
             return
         instances = self._standing.instances()
         self._engine.install_many(instances)
@@ -117,20 +115,19 @@ class Evaluator:
 
     def share(self) -> None:
         """Evaluate no asset from now on but those taken with ``adopt``; call it before ``resume``."""
-        self._mine, self._leans = set(), False
+        self._share = Share(leans=False)
         self.abroad = Evaluator(timedelta(milliseconds=self._late_limit_ms))
-        self.abroad._mine, self.abroad._leans = set(), True  # noqa: SLF001 - one's own
+        self.abroad._share = Share(leans=True)  # noqa: SLF001 - one's own
         self.abroad._standing = self._standing  # noqa: SLF001 - one's own
 
     def adopt(self, session: Session, store: TelemetryStore, asset_ids: Iterable[int], *, now: datetime) -> None:
         """Take over assets from whoever evaluated them before, with their states as they are stored now."""
-        assert self._mine is not None  # noqa: S101 - ``share`` comes first
         taken = set(asset_ids)
-        self._mine |= taken
-        found = [*map(self._standing.__getitem__, self._of(taken))]
+        self._share.adopt(taken)
+        found = self._on(taken)
         # What is held here may be from before the asset went elsewhere.
         self._engine.remove([one.instance.id for one in found])
-        if self._leans:
+        if self._share.leans:
             self._install_abroad(session, store, found, now)
         else:
             self._install(session, store, found, now)
@@ -139,19 +136,14 @@ class Evaluator:
 
     def disown(self, asset_ids: Iterable[int]) -> None:
         """Forget the states of assets that another evaluates now."""
-        assert self._mine is not None  # noqa: S101 - ``share`` comes first
         gone = set(asset_ids)
-        self._mine -= gone
-        self._engine.remove(self._of(gone))
+        self._share.disown(gone)
+        self._engine.remove(self._share.among(self._standing, gone))
         if self.abroad is not None:
             self.abroad.disown(gone)
 
-    def _of(self, asset_ids: set[int]) -> list[int]:
-        found = self._standing.concerned(None, asset_ids)
-        if self._leans is not None:
-            leaning = {one.instance.id for one in self._standing.leaning()}
-            found = found & leaning if self._leans else found - leaning
-        return sorted(found)
+    def _on(self, assets: set[int]) -> list[Standing]:
+        return [self._standing[number] for number in self._share.among(self._standing, assets)]
 
     def _install(self, session: Session, store: TelemetryStore, rules: Sequence[Standing], now: datetime) -> None:
         self._engine.install([one.instance for one in rules])
@@ -169,10 +161,6 @@ class Evaluator:
         self._engine.take_over(passed.taken_for(session, assets))
         self._engine.restore(stored_states.of_some(session, [one.instance.id for one in rules]))
         self._seed(store, _watched_by(rules), now, ahead=passed.waiting_for(session, assets))
-
-    def _is_mine(self, rule: Standing) -> bool:
-        is_here = self._leans is None or self._leans is bool(rule.leans_on)
-        return is_here and (self._mine is None or rule.asset_id in self._mine)
 
     def watchers(self) -> Watchers:
         """Return which assets have rules that look at other assets, by the series that those rules look at."""
@@ -228,13 +216,13 @@ class Evaluator:
         if not changes.changed:
             return
         self._standing.take(changes.changed)
-        mine = [one for one in changes.changed if self._is_mine(one)]
-        if self._leans is not None:
+        mine = [one for one in changes.changed if self._share.takes(one)]
+        if self._share.leans is not None:
             # A rule that began or ceased to look at other assets is evaluated elsewhere now.
-            self._engine.remove([one.instance.id for one in changes.changed if not self._is_mine(one)])
+            self._engine.remove([one.instance.id for one in changes.changed if not self._share.takes(one)])
         self._engine.install([one.instance for one in mine])
         self._engine.restore(changes.states)
-        self._seed(store, _watched_by(mine), now, ahead=changes.waiting if self._leans else frozenset())
+        self._seed(store, _watched_by(mine), now, ahead=changes.waiting if self._share.leans else frozenset())
         self._edited.update(one.instance.id for one in changes.changed)
 
     def asking(self) -> set[int]:
@@ -320,21 +308,7 @@ class Evaluator:
 
     def note_cleared(self, session: Session, alarm_ids: Iterable[int]) -> None:
         """Take note of alarms that people ended; where another has been raised since, that one stands."""
-        ended = set(alarm_ids)
-        if not ended:
-            return
-        newer = aliased(Alarm)
-        stands = (
-            select(newer.id)
-            .where(newer.is_active, newer.subject == Alarm.subject, newer.type_key == Alarm.type_key)
-            .exists()
-        )
-        found = session.execute(
-            select(Alarm.alarm_type_id, Alarm.asset_id).where(
-                Alarm.id.in_(ended), Alarm.alarm_type_id.is_not(None), Alarm.asset_id.is_not(None), ~stands
-            )
-        )
-        numbers = {standing.instance_id(kind or 0, thing or 0) for kind, thing in found}
+        numbers = ended.instances(session, alarm_ids)
         self._adrift.update(number for number in numbers if number in self._standing)
         if self.abroad is not None:
             self.abroad._adrift |= self._adrift  # noqa: SLF001 - one's own
@@ -368,11 +342,13 @@ class Evaluator:
         """Return what came late and is to be judged now, of the assets that are evaluated here."""
         tasks: list[late.Task] = []
         gone = []
-        for kind, asset, since_ms, revision in late.due(session, now=now, limit=limit if self._mine is None else 1000):
+        for kind, asset, since_ms, revision in late.due(
+            session, now=now, limit=limit if self._share.assets is None else 1000
+        ):
             rule = self._standing.get(standing.instance_id(kind, asset))
             if rule is None:
                 gone.append((kind, asset))
-            elif self._is_mine(rule) and len(tasks) < limit:
+            elif self._share.takes(rule) and len(tasks) < limit:
                 tasks.append(late.Task(rule, since_ms, revision))
         late.forget(session, gone)
         return tasks
@@ -384,7 +360,7 @@ class Evaluator:
         """
         rule = found.task.rule
         number, now_ms = rule.instance.id, clock.to_ms(now)
-        if self._leans:
+        if self._share.leans:
             # What waits in the ledger is stored, and not evaluated yet.
             until_ms = self._engine.evaluated_until(number)
             if until_ms is not None:
