@@ -63,6 +63,17 @@ def _quick_passwords() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """Return a folder for a PostgreSQL of the test's own.
+
+    As root the server runs as another user, whom pytest's own folder shuts out whenever another run of pytest begins.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="fixwright-server-", dir=_in_memory()))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _in_memory() -> str | None:
     """Return a folder in memory where there is plenty: making and dropping a database each test is mostly fsync."""
     memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own in it

@@ -24,9 +24,9 @@ def servers(folder: Path) -> list[int]:
     return found
 
 
-def test_a_server_whose_starter_was_killed_is_taken_over_with_what_was_committed(tmp_path: Path) -> None:
+def test_a_server_whose_starter_was_killed_is_taken_over_with_what_was_committed(server_folder: Path) -> None:
     starter = subprocess.Popen(
-        [sys.executable, "-m", "tests.kernel.holder", "postgres", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.kernel.holder", "postgres", str(server_folder)], cwd=ROOT, stdout=subprocess.PIPE
     )
     with starter:
         assert starter.stdout is not None
@@ -36,21 +36,21 @@ def test_a_server_whose_starter_was_killed_is_taken_over_with_what_was_committed
             connection.execute(text("CREATE TABLE kept AS SELECT 7 AS number"))
         engine.dispose()
         starter.kill()
-    left = servers(tmp_path)
+    left = servers(server_folder)
 
-    with postgres.running(tmp_path) as again:
-        assert servers(tmp_path) == left, "one server on the directory, the one that was left"
+    with postgres.running(server_folder) as again:
+        assert servers(server_folder) == left, "one server on the directory, the one that was left"
         engine = create_engine(again)
         with engine.connect() as connection:
             assert connection.execute(text("SELECT number FROM kept")).scalar_one() == 7
             assert connection.execute(text("SHOW fsync")).scalar_one() == "on"
         engine.dispose()
-    assert servers(tmp_path) == []
+    assert servers(server_folder) == []
 
 
-def test_a_directory_of_another_major_version_is_refused(tmp_path: Path) -> None:
-    with postgres.running(tmp_path):
+def test_a_directory_of_another_major_version_is_refused(server_folder: Path) -> None:
+    with postgres.running(server_folder):
         pass
-    (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(Misconfigured, match="cannot start"), postgres.running(tmp_path):
+    (server_folder / "postgres" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(Misconfigured, match="cannot start"), postgres.running(server_folder):
         pass

@@ -54,8 +54,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    started = Server(tmp_path)
+def server(server_folder: Path) -> Iterator[Server]:
+    started = Server(server_folder)
     yield started
     started.stop()
 

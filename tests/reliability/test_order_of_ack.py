@@ -56,9 +56,9 @@ def test_D04_each_of_a_thousand_alarms_is_acknowledged_after_its_commit(
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[str]:
+def own_server(server_folder: Path) -> Iterator[str]:
     """Run a server that belongs to this test alone."""
-    with postgres.running(tmp_path) as url:
+    with postgres.running(server_folder) as url:
         yield url
 
 
