@@ -230,6 +230,37 @@ def test_ALM_9_an_alarm_still_shows_the_version_and_samples_that_raised_it_after
     assert whole["rule_version"] == 1
 
 
+def test_RUL_10_the_alarm_says_where_ends_deadband_and_lengths_came_from(
+    client: httpx.Client, overheated: dict[str, int], database: sessionmaker[Session]
+) -> None:
+    low = {
+        "metric": "temperature",
+        "operator": ">=",
+        "limit": -2.0,
+        "other": "pressure",
+        "deadband": 0.0,
+        "from": "type",
+    }
+    high = {"metric": "temperature", "operator": "<=", "limit": 90.0, "deadband": 1.5, "from": "t_max@site"}
+    supplied = [
+        {"of": "seconds", "value": 45.0, "from": "t_delay@device"},
+        {"of": "clear.off_delay_s", "value": 30.0, "from": "t_calm@default"},
+    ]
+    with db.transaction(database) as session:
+        limits = [low | {"deadband_other": "pressure"}, high | {"deadband_from": "t_band@organisation"}]
+        machine = session.get_one(Asset, overheated["machine"])
+        number = factories.alarm(session, machine, evidence={"limits": limits, "supplied": supplied}).id
+    page = " ".join(client.get(f"/alarms/{number}").text.partition("Why")[2].split())
+    for words in (
+        "≥ Pressure − ",
+        'an attribute of the site <span class="fw-code">t_max</span>',
+        'an attribute of the organisation <span class="fw-code">t_band</span>',
+        "It had to hold for 45 s · an attribute of the device",
+        "It ends after a calm of 30 s · the default of the rule",
+    ):
+        assert words in page, words
+
+
 def test_ALM_9_last_months_alarm_tells_its_version_and_samples_after_its_rule_was_edited_and_removed(
     client: httpx.Client, company: Company, overheated: dict[str, int], database: sessionmaker[Session]
 ) -> None:
