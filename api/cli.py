@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kernel import audit, clock, datadir, db, log
+from kernel import audit, clock, datadir, db, heap, log
 from kernel import settings as settings_module
 from kernel.errors import FixwrightError
 from kernel.settings import Settings
@@ -35,6 +35,7 @@ app.add_typer(audit_commands, name="audit")
 
 def main() -> None:
     """Run the command line; what the user can mend is said in one line and exit code 2."""
+    heap.bound_arenas()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     try:

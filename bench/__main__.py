@@ -29,6 +29,7 @@ from bench import (
     store,
     wear,
 )
+from kernel import heap
 
 OUT = Path("var") / "bench.json"
 Figures = dict[str, float]
@@ -50,6 +51,7 @@ PROMISED = (
     "live.page_p95_ms",
     "live.memory_growth_mb",
     "live.memory_peak_mb",
+    "live.memory_settled_mb",
     "live.memory_slope_mb_min",
     "neighbours.alone_p95_ms",
     "neighbours.p95_ms",
@@ -106,6 +108,7 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
 
 def main() -> None:
     """Measure, print, write."""
+    heap.bound_arenas()  # As ``fixwright`` does.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(parts("quick")), default=None)
     size = parser.add_mutually_exclusive_group()

@@ -87,14 +87,19 @@ class _Memory(threading.Thread):
             self._seen.append((time.monotonic(), process.memory_info().rss / 2**20))
 
     def figures(self) -> dict[str, float]:
-        """Stop, and return the peak, and how fast memory grew in the last two thirds of the time, by least squares."""
+        """Stop, and return the peak and, of the last half of the time, the middle and how fast memory grew.
+
+        The slope is by least squares. Memory goes up and down with the hot table, so a slope says little where the
+        half is no longer than a few of its rounds.
+        """
         self._done.set()
         self.join()
         at_s, held_mb = np.array(self._seen).T
-        last = at_s >= at_s[0] + (at_s[-1] - at_s[0]) / 3
+        last = at_s >= at_s[0] + (at_s[-1] - at_s[0]) / 2
         since, held = at_s[last] - at_s[last].mean(), held_mb[last] - held_mb[last].mean()
         slope = 60 * float((since * held).sum() / (since**2).sum())
-        return {"memory_peak_mb": float(held_mb.max()), "memory_slope_mb_min": slope}
+        settled = float(np.median(held_mb[last]))
+        return {"memory_peak_mb": float(held_mb.max()), "memory_settled_mb": settled, "memory_slope_mb_min": slope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def measure(
     that others can see, of one fault each quarter of a second; ``bell_p95_ms``: from publish to an open page that is
     told of the alarm; ``page_p95_ms``: of the pages of one reader.
     ``cores``, ``memory_…``: of this process, devices and reader not counted; ``memory_slope_mb_min`` is that of the
-    last two thirds, when what fills once and is then used again is full.
+    last half, when what fills once and is then used again is full, and ``memory_settled_mb`` is what it then holds.
     """
     with _staged(connections, faults=int(seconds / FAULT_EVERY_S) + 1) as stage, ExitStack() as load:
         length = seconds + warm_up_s
