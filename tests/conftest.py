@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as properties
 from playwright.sync_api import Browser
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -26,6 +28,10 @@ from tests.sharing import Shares, longest_first
 
 SECRET = b"a secret for tests only"
 _numbers = itertools.count(1)
+
+# How long an example takes says how busy the machine is.
+properties.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+properties.load_profile("untimed")
 
 
 @pytest.hookimpl(optionalhook=True)
