@@ -556,6 +556,9 @@ def _known(session: Session, acme: Company) -> Known:
     factories.stock(session, part, place, on_hand=100_000)
     order = factories.order(session, acme, asset, title=f"{MARK} runs hot")
     here = acme.units[HERE].id
+    # Acts on several things name the first of each: it exists whichever tests run.
+    _application(session, acme, factories.account(session, acme, "administrator", "company"), {})
+    factories.alarm(session, asset)
     return {
         "asset_id": asset.id,
         "site_id": acme.sites[HERE].id,
