@@ -180,14 +180,20 @@ class Worker:
         return taken
 
     def _deliver_first(self, lane: Lane) -> bool | None:
-        """Return whether any of what goes first was delivered; None where somebody else is about it."""
+        """Deliver what goes first, in its order; return whether there was any, None where somebody else is about it.
+
+        A full batch says that more waits, and is followed by the next of the same. Any other is followed by the next
+        subscriber's: what trickles in without end would keep those who come after it waiting for ever.
+        """
+        delivered = False
         for subscriber in lane.first:
             outcomes = courier.deliver_to(self._sessions, self._subscriptions, clock.now(), subscriber)
             if outcomes is None:
-                return None
-            if outcomes:
-                return True
-        return False
+                return delivered or None
+            delivered = delivered or bool(outcomes)
+            if len(outcomes) >= courier.MOST_AT_ONCE:
+                break
+        return delivered
 
     def _deliver_rest(self, lane: Lane) -> bool:
         now, besides = clock.now(), (*lane.besides, *lane.first)

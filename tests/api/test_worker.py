@@ -87,6 +87,32 @@ def test_what_goes_first_is_delivered_first_and_what_is_oldest_in_its_turn_howev
     assert heard[0] == "urgent"
 
 
+def test_what_trickles_in_first_keeps_what_comes_second_waiting_no_longer_than_a_batch(
+    database: sessionmaker[Session], database_url: str
+) -> None:
+    heard: list[str] = []
+
+    def second(_session: Session, _event: SomethingHappened, _now: datetime) -> None:
+        heard.append("second")
+
+    def first(session: Session, event: SomethingHappened, now: datetime) -> None:
+        heard.append("first")
+        events.emit(session, event, subject="test:1", at=now, actor="test")
+
+    with db.transaction(database) as session:
+        events.emit(session, SomethingHappened(), subject="test:1", at=clock.now(), actor="test")
+    table: events.Subscriptions = {SomethingHappened: [second, first]}
+    names = [events.name_of(first), events.name_of(second)]
+    worker = Worker(database, database_url, table, (), threads=1, first=names)
+    worker.start()
+    try:
+        until(lambda: heard.count("first") > FIRST_IN_A_ROW, what="the first is heard again and again")
+    finally:
+        worker.stop()
+    assert heard[:2] == ["first", "second"]
+    assert heard.count("second") >= heard.count("first") - 1
+
+
 def test_while_another_carries_what_goes_first_the_rest_has_its_turn_all_the_same(
     database: sessionmaker[Session], database_url: str
 ) -> None:
