@@ -10,9 +10,11 @@ before the gap, one that comes twice means the first.
 """
 
 import re
-from collections.abc import Iterator
+from calendar import monthrange
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrule, rrulestr
@@ -24,6 +26,7 @@ PARTS = {"FREQ", "INTERVAL", "COUNT", "BYDAY", "BYMONTHDAY", "BYMONTH", "WKST"}
 HORIZON = timedelta(days=366 * 12)
 """A rule without a date in this time has ended: 29 February on a given weekday may take eleven years."""
 _DAY = re.compile(r"^([+-]?[1-5])?(MO|TU|WE|TH|FR|SA|SU)$")
+_WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +117,38 @@ def following(recurrence: Recurrence, after: datetime | None) -> Target | None:
 
 
 def _walls(recurrence: Recurrence, until: datetime) -> Iterator[datetime]:
-    """Yield naive wall times of the rule, bounded so that a rule that never matches ends."""
-    rule = rrulestr(recurrence.rule, dtstart=datetime.combine(recurrence.starts_on, recurrence.at))
-    if not isinstance(rule, rrule):
-        raise Invalid("The recurrence cannot be read.", field="rrule")
+    """Yield naive wall times of the rule, bounded so that a rule that never matches ends.
+
+    dateutil looks at the bound where a date fits only, and follows what never fits to the year 9999. So days are
+    counted by it and chosen here; of months and years it follows few.
+    """
     if recurrence.ends_on:
         until = min(until, datetime.combine(recurrence.ends_on, time.max))
-    if "COUNT" not in recurrence.rule:
-        # COUNT and UNTIL exclude each other; without a count the bound also ends rules without any date.
-        rule = rule.replace(until=until)
-    for wall in rule:
-        if wall > until:
-            return
-        yield wall
+    parts = dict(part.split("=") for part in recurrence.rule.split(";"))
+    count = int(parts.pop("COUNT", 0)) or None
+    chosen = [_CHOICES[name](parts.pop(name)) for name in _CHOICES if name in parts and parts["FREQ"] == "DAILY"]
+    plain = ";".join(f"{name}={value}" for name, value in parts.items())
+    rule = rrulestr(plain, dtstart=datetime.combine(recurrence.starts_on, recurrence.at))
+    if not isinstance(rule, rrule):
+        raise Invalid("The recurrence cannot be read.", field="rrule")
+    fitting = (wall for wall in rule.replace(until=until) if all(fits(wall) for fits in chosen))
+    yield from islice(fitting, count)
+
+
+def _in_month(value: str) -> Callable[[datetime], bool]:
+    months = {int(month) for month in value.split(",")}
+    return lambda wall: wall.month in months
+
+
+def _on_day_of_month(value: str) -> Callable[[datetime], bool]:
+    days = {int(day) for day in value.split(",")}
+    return lambda wall: wall.day in days or wall.day - monthrange(wall.year, wall.month)[1] - 1 in days
+
+
+def _on_weekday(value: str) -> Callable[[datetime], bool]:
+    days = {_WEEKDAYS.index(day) for day in value.split(",")}
+    return lambda wall: wall.weekday() in days
+
+
+_CHOICES = {"BYMONTH": _in_month, "BYMONTHDAY": _on_day_of_month, "BYDAY": _on_weekday}
+"""What chooses among the days of a daily rule."""

@@ -1,12 +1,17 @@
 """SEMANTICS M9 as a table, and what is refused."""
 
-from datetime import UTC, date, datetime, time
+from calendar import monthrange
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel.errors import Invalid
 from maintenance.plans import recurrence
 from maintenance.plans.recurrence import Recurrence
+
+WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
 
 def due(rule: str, starts: date, at: time = time(8), zone: str = "UTC", count: int = 4) -> list[str]:
@@ -71,3 +76,36 @@ def test_what_is_outside_the_subset_is_refused_by_name(rule: str) -> None:
     with pytest.raises(Invalid) as refused:
         recurrence.parse(rule)
     assert refused.value.field == "rrule"
+
+
+@given(
+    interval=st.integers(1, 9),
+    count=st.none() | st.integers(1, 40),
+    months=st.none() | st.sets(st.integers(1, 12), min_size=1, max_size=4),
+    days=st.none() | st.sets(st.integers(1, 31) | st.integers(-31, -1), min_size=1, max_size=4),
+    weekdays=st.none() | st.sets(st.sampled_from(WEEKDAYS), min_size=1),
+    starts=st.dates(date(2023, 12, 1), date(2025, 3, 31)),
+)
+def test_PM_6_a_daily_rule_falls_on_every_nth_day_that_fits_all_its_parts(
+    interval: int,
+    count: int | None,
+    months: set[int] | None,
+    days: set[int] | None,
+    weekdays: set[str] | None,
+    starts: date,
+) -> None:
+    said = {"COUNT": count and {count}, "BYMONTH": months, "BYMONTHDAY": days, "BYDAY": weekdays}
+    rule = f"FREQ=DAILY;INTERVAL={interval}" + "".join(
+        f";{name}={','.join(map(str, chosen))}" for name, chosen in said.items() if chosen
+    )
+    until = date(2028, 3, 1)
+    expected = [
+        one
+        for one in (starts + timedelta(days=n) for n in range(0, (until - starts).days, interval))
+        if (months is None or one.month in months)
+        and (days is None or one.day in days or one.day - monthrange(one.year, one.month)[1] - 1 in days)
+        and (weekdays is None or WEEKDAYS[one.weekday()] in weekdays)
+    ][:count]
+    made = Recurrence(recurrence.parse(rule), starts, time(12), "UTC")
+    found = recurrence.targets(made, after=None, until=datetime.combine(until, time(0), UTC))
+    assert [one.due_at.date() for one in found] == expected
