@@ -143,11 +143,15 @@ class Editor {
       other_metric: () => [this.choose(this.metrics.filter((one) => one.kind !== "text").map((one) => [one.key, one.name]), value.metric, (key) => { value.metric = key; this.write(); }, this.w("other_metric"), `${place}.metric`), element("span", { textContent: "+" }), this.number(value.plus ?? 0, (next) => { if (next) value.plus = next; else delete value.plus; }, this.w("plus"), `${place}.plus`)],
     }[mode]();
     const modes = ["a_number", ...(metrics ? ["other_metric"] : []), "attribute"];
-    return [...made, this.choose(modes.map((one) => [one, this.w(one)]), mode, (next) => {
+    const source = this.choose(modes.map((one) => [one, this.w(one)]), mode, (next) => {
       const number = typeof value === "number" ? value : value?.default ?? 0;
       holder[field] = { a_number: () => number, other_metric: () => ({ metric: this.metrics.find((one) => one.kind !== "text")?.key ?? "" }), attribute: () => ({ attribute: field, default: number }) }[next]();
       this.changed(true);
-    }, `${this.w(label)}: ${this.w("limit_is")}`, `${place}.mode`)];
+    }, `${this.w(label)}: ${this.w("limit_is")}`, `${place}.mode`);
+    // What is typed reads as the sentence does; where else it may come from waits behind an arrow.
+    source.classList.add("fw-source");
+    source.title = source.getAttribute("aria-label");
+    return [element("span", { className: "fw-supply" }, ...(mode === "attribute" ? [element("span", { textContent: this.w("attribute") })] : []), ...made, source)];
   }
 
   span(seconds, take, place) {
