@@ -6,6 +6,7 @@ import pytest
 
 from ingest.batch import Batch, Gatherer, IntakeCounters, Limits
 from ingest.publisher import Outgoing
+from tests import loops
 
 FAR = 10_000  # ms: a wait that no test sits out
 
@@ -71,7 +72,7 @@ def test_a_batch_is_due_by_count_by_size_or_by_time() -> None:
             assert len(desk.batches[0]) == count
             running.cancel()
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_a_batch_never_exceeds_its_limit_and_the_rest_follows_in_order() -> None:
@@ -97,7 +98,7 @@ def test_a_batch_never_exceeds_its_limit_and_the_rest_follows_in_order() -> None
             100,
         )
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_the_next_batch_is_gathered_while_one_is_processed_and_then_reading_stops() -> None:
@@ -121,7 +122,7 @@ def test_the_next_batch_is_gathered_while_one_is_processed_and_then_reading_stop
         assert desk.rooms == rooms + 1
         running.cancel()
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_batches_that_overlap_are_acknowledged_in_order_of_reception() -> None:
@@ -139,7 +140,7 @@ def test_batches_that_overlap_are_acknowledged_in_order_of_reception() -> None:
         await running
         assert desk.done == [[0, 1], [2, 3]]
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_a_failed_batch_ends_the_run_and_nothing_after_it_is_acknowledged() -> None:
@@ -157,7 +158,7 @@ def test_a_failed_batch_ends_the_run_and_nothing_after_it_is_acknowledged() -> N
         assert gathering.forget() == [4]
         assert (counters.failed_batches, counters.batches, counters.waiting) == (1, 0, 0)
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_a_run_can_begin_again_after_a_failure() -> None:
@@ -180,7 +181,7 @@ def test_a_run_can_begin_again_after_a_failure() -> None:
         await running
         assert desk.done == [[7]]
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_replayed_messages_keep_their_mark_when_a_batch_is_cut() -> None:
@@ -196,4 +197,4 @@ def test_replayed_messages_keep_their_mark_when_a_batch_is_cut() -> None:
         assert [sorted(batch.retained) for batch in desk.batches] == [[1, 2], [1]]
         running.cancel()
 
-    asyncio.run(run())
+    loops.run(run())

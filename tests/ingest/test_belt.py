@@ -20,7 +20,7 @@ from rules.library import AlarmTypeDraft
 from rules.models import Alarm
 from telemetry.duckdb import DuckDbStore
 from telemetry.readings import Readings, Written
-from tests import plant
+from tests import loops, plant
 
 NOW_MS = clock.now_ms() - 600_000
 HOT = {
@@ -81,7 +81,7 @@ def test_batches_given_together_are_made_durable_in_their_order(database: sessio
     async def all_at_once() -> None:
         await asyncio.gather(*(belt(batch(n, 70 if n % 3 else 20)) for n in range(30)))
 
-    asyncio.run(all_at_once())
+    loops.run(all_at_once())
     # What toggles so quickly is chattering: after three pairs a minute the alarm is held as one, and counts on.
     assert alarms(database) == [(2, False)] * 3 + [(14, True)]
 
@@ -95,9 +95,9 @@ def test_a_failed_batch_takes_those_behind_it_along_and_all_of_them_again_lose_n
         return list(await asyncio.gather(*(belt(one) for one in batches), return_exceptions=True))
 
     store.failures = 1  # those behind the first could be stored, before it
-    assert all(isinstance(outcome, Unavailable) for outcome in asyncio.run(attempt()))
+    assert all(isinstance(outcome, Unavailable) for outcome in loops.run(attempt()))
     assert alarms(database) == []
-    assert asyncio.run(attempt()) == [[], [], []]
+    assert loops.run(attempt()) == [[], [], []]
     assert alarms(database) == [(1, False), (1, True)]
 
 
@@ -108,4 +108,4 @@ def test_what_runs_between_batches_sees_no_half_done_one(belt: Belt, pipeline: P
         await asyncio.gather(*batches)
         return ticks
 
-    assert asyncio.run(interleaved()) == [True] * 20
+    assert loops.run(interleaved()) == [True] * 20

@@ -7,6 +7,7 @@ import pytest
 from mqtt5 import QoS
 
 from ingest.link import QOS_2, Link, acknowledgements
+from tests import loops
 
 
 class Wire(asyncio.Transport):
@@ -50,7 +51,7 @@ def listening(script: Callable[[Link, Heard, Wire], None], **terms: Any) -> tupl
         script(link, heard, wire)
         return heard, wire, str(link.lost.result()) if link.lost.done() else None
 
-    return asyncio.run(run())
+    return loops.run(run())
 
 
 def feed(link: Link, data: bytes, piece: int = 10**9) -> None:

@@ -27,7 +27,7 @@ from people import scope
 from rules import alarm_figures
 from rules.models import Alarm
 from telemetry.store import open_store
-from tests import factories, plant
+from tests import factories, loops, plant
 from tests.conftest import SECRET
 from tests.mosquitto import Mosquitto
 from tests.reliability import delivery
@@ -110,7 +110,7 @@ def test_D09_ALM_8_ten_hertz_for_ten_minutes_is_one_order_and_named_first(
     worker = delivery.WorkerProcess(database_url, tmp_path)
     worker.start()
     try:
-        asyncio.run(_waver(broker.port))
+        loops.run(_waver(broker.port))
         wavered = works.assets[0].id
         until(
             lambda: _matches(database, wavered) == HERTZ * WAVERS_S // 2,
@@ -158,7 +158,7 @@ def _matches(database: sessionmaker[Session], asset_id: int) -> int:
 
 
 def _cry(port: int) -> None:
-    asyncio.run(_publish(port))
+    loops.run(_publish(port))
 
 
 async def _publish(port: int) -> None:
