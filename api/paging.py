@@ -13,7 +13,9 @@ from kernel.errors import Invalid
 
 Item = TypeVar("Item")
 Limit = Annotated[int, Query(ge=1, le=500, description="How many items at most.")]
-Cursor = Annotated[str | None, Query(max_length=300, description="The `next` of the page before.")]
+LONGEST = 300
+"""Characters of a cursor."""
+Cursor = Annotated[str | None, Query(max_length=LONGEST, description="The `next` of the page before.")]
 
 
 class Page(BaseModel, Generic[Item]):

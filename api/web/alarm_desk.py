@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import paging
 from api.access import Db, needs
 from api.v1 import alarms as v1
 from api.web import forms, pages
@@ -55,7 +56,7 @@ class Asked(BaseModel):
     until: str = ""
     behind: str = ""
     announced: str = ""
-    after: str = ""
+    after: str = Field("", max_length=paging.LONGEST)
 
     @property
     def is_history(self) -> bool:

@@ -3,12 +3,13 @@
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import paging
 from api.access import Db, needs
 from api.v1 import alarms_held as v1
 from api.web import forms, pages
@@ -56,7 +57,13 @@ class Typed(BaseModel):
 
 
 @router.get("")
-def list_holds(request: Request, db: Db, viewer: Reader, after: str = "", state: str = "open") -> Response:
+def list_holds(
+    request: Request,
+    db: Db,
+    viewer: Reader,
+    after: Annotated[str, Query(max_length=paging.LONGEST)] = "",
+    state: str = "open",
+) -> Response:
     """Show what is put away."""
     return _list(request, db, viewer, after=after, state=state)
 

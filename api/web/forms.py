@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
+from api import instants
 from kernel import i18n
 from kernel.errors import FixwrightError, Invalid
 
@@ -71,9 +72,12 @@ def moment(text: str, field: str, zone: tzinfo) -> datetime | None:
         return None
     try:
         typed = datetime.fromisoformat(text.strip())
-        return (typed if typed.tzinfo else typed.replace(tzinfo=zone)).astimezone(UTC)
+        found = (typed if typed.tzinfo else typed.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise Invalid("This must be a date and time.", field=field) from error
+    if not instants.FIRST <= found <= instants.LAST:
+        raise Invalid("This must be a date and time.", field=field)
+    return found
 
 
 def refused(request: Request, error: FixwrightError) -> dict[str, str]:

@@ -418,3 +418,15 @@ def test_ALM_13_every_figure_leads_to_as_many_alarms_as_it_says_and_to_what_is_c
     assert elsewhere.get("/alarms/figures", params={"unit": unit}).status_code == 404
     long = client.get("/api/v1/alarms/figures", params={"from": "2020-01-01", "to": "2026-01-01"})
     assert long.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"after": "x" * 301}, {"since": "0001-01-01T00:00:00+14:00"}, {"until": "9999-12-31T23:59:59-14:00"}],
+    ids=lambda query: next(iter(query)),
+)
+def test_a_filter_that_cannot_be_read_is_refused_and_not_an_unexpected_error(
+    client: httpx.Client, query: dict[str, str]
+) -> None:
+    for path in ("/alarms", "/alarms/rows"):
+        assert client.get(path, params=query).status_code == 422
