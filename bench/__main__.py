@@ -95,7 +95,7 @@ def parts(size: str) -> dict[str, Callable[[], Figures]]:
             name.replace(" ", "_") + "_per_s": rate for name, rate in edge.measure(messages=messages).items()
         },
         "rules": lambda: (
-            rules.measure(instances=(100_000, 100_000, 200)[place])
+            rules.measured_apart(instances=(100_000, 100_000, 200)[place])
             | replay.measure(samples=replay.YEAR if size != "least" else 20_000)
         ),
         "backtests": lambda: backtests.measure(
