@@ -39,6 +39,8 @@ LONGEST_S = 0.1
 """After so long none more is begun before the commit: others wait for what these have locked."""
 LOOK_AHEAD = 512
 """Among so many of the oldest a batch finds those of its subscriber."""
+LONGEST_SILENCE_MS = 10_000
+"""So long whoever has a turn may ask the database nothing before it passes to somebody else."""
 LOCK_WAIT_MS = 20
 """So long a batch waits for what somebody else has locked, once it has locked something itself."""
 
@@ -182,7 +184,10 @@ def _has_turn(session: Session, subscriptions: Subscriptions, subscriber: str) -
     if listener is None or not listener.in_turn:
         return True
     turn = func.pg_try_advisory_xact_lock(func.hashtextextended(f"turn of {subscriber}", 0))
-    return bool(session.scalar(select(turn)))
+    # A holder that is frozen, or cut off, keeps the others waiting no longer than this: the database ends its session.
+    silence = func.set_config("idle_in_transaction_session_timeout", str(LONGEST_SILENCE_MS), True)
+    has_turn, _ = session.execute(select(turn, silence)).one()
+    return bool(has_turn)
 
 
 def _lane(among: Collection[str] | None, besides: Collection[str]) -> list[ColumnElement[bool]]:

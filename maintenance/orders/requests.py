@@ -166,13 +166,14 @@ def accept(
         if (known := faults.open_of_fault(session, request.fault_key)) is not None:
             # The alarm got worse and opened its order while a person was reading: one fault, one order (P3).
             return join(session, request, known, actor=actor, now=now)
-    ours = (_first_line(request.what), _first_line(request.what_zh or request.what))
-    is_ours = title is None or title in ours
+    in_english, in_chinese = _first_line(request.what), _first_line(request.what_zh or request.what)
+    title = title or in_english
+    is_as_reported = title in (in_english, in_chinese)
     draft = opening.about(
         asset,
         origin=request.origin,
-        title=ours[0] if title is None or is_ours else title,
-        title_zh=ours[1] if request.what_zh and is_ours else None,
+        title=in_english if is_as_reported else title,
+        title_zh=in_chinese if request.what_zh and is_as_reported else None,
         description=_in_both(request),
         kind=_KINDS.get(request.origin, KIND),
         priority=priority or urgency.of_report(asset.criticality),

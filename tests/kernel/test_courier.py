@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy import event as hooks
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kernel import audit, courier, db, events, numbering
@@ -14,6 +15,7 @@ from kernel.errors import Invalid
 from tests.factories import NOW
 from tests.kernel.test_events import deliveries, effects, emit, fan_out, run_together
 from tests.kernel.worker_process import Happened
+from tests.waiting import until
 
 Database = sessionmaker[Session]
 
@@ -303,3 +305,21 @@ def test_whom_an_event_does_not_concern_gets_no_delivery_and_in_doubt_everybody_
     assert effects(database) == {f"effect of {n}": 1 for n in (0, 2, 4)} | {
         f"effect of second {n}": 1 for n in range(5)
     }
+
+
+def test_a_holder_of_the_turn_that_is_frozen_loses_it_and_what_it_had_is_delivered_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "LONGEST_SILENCE_MS", 300)
+    table: events.Subscriptions = {Happened: [events.Listener(count, in_turn=True)]}
+    name = events.name_of(count)
+    emit(database, Happened(1))
+    fan_out(database, table)
+    frozen = database()
+    assert courier._has_turn(frozen, table, name)
+    assert courier._claim_of(frozen, name, NOW, [name], ())
+    until(lambda: courier.deliver_to(database, table, NOW, name), what="somebody else has the turn")
+    assert effects(database) == {"effect of 1": 1}
+    with pytest.raises(DBAPIError, match="idle-in-transaction"):
+        frozen.execute(text("SELECT 1"))
+    frozen.close()

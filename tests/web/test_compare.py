@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -17,7 +16,7 @@ from assets.models import Asset, Device
 from kernel import clock, db
 from telemetry import series
 from telemetry.readings import Readings
-from tests import factories
+from tests import factories, loops
 from tests.factories import Company
 from tests.web.conftest import ClientOf
 
@@ -140,7 +139,6 @@ def test_TEL_9_a_flood_of_alarms_does_not_hold_back_the_curve(
                 hub.close()
         return heard
 
-    with ThreadPoolExecutor(1) as thread:  # the browser of other tests has its loop in this one
-        heard = thread.submit(lambda: asyncio.run(asyncio.wait_for(listen(), 30))).result()
+    heard = loops.run(asyncio.wait_for(listen(), 30))
     assert "data: alarms alarm:1\n\n" in heard
     assert "data: telemetry:7\n\n" in heard

@@ -102,6 +102,14 @@ def test_a_held_request_can_still_be_accepted(session: Session, made: World) -> 
     assert report.state == "accepted"
 
 
+def test_an_order_whose_title_nobody_typed_is_called_as_the_fault_was_reported(session: Session, made: World) -> None:
+    always_triage(session, made)
+    for typed in (None, ""):
+        report = reported(session, made).request
+        order = requests.accept(session, report, actor="account:1", now=NOW, title=typed)
+        assert (order.title, order.title_zh) == ("Smoke from the motor", None)
+
+
 def test_a_request_joins_only_an_open_order_of_its_own_asset(session: Session, made: World) -> None:
     always_triage(session, made)
     report = reported(session, made).request
